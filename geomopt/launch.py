@@ -1,0 +1,147 @@
+"""The one bridge between torch and Warp.
+
+`launch` runs a Warp kernel on torch tensors without copying: the device comes from the tensors, and on CPU a large launch can
+be split over a small thread pool, since Warp runs a CPU launch on one core but releases the interpreter lock.
+`differentiable` makes a torch function of a forward and a hand-written backward. It refuses second derivatives, which would
+otherwise be dropped silently.
+
+Every kernel takes `first: int` as its first argument and works on element `first + wp.tid()`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import warp as wp
+from torch import Tensor
+
+SPLIT_ABOVE = 16384  # elements; below this a second thread costs more than it gains
+
+_VECTORS = {
+    (torch.float32, 2): wp.vec2f,
+    (torch.float32, 3): wp.vec3f,
+    (torch.float32, 4): wp.vec4f,
+    (torch.float64, 2): wp.vec2d,
+    (torch.float64, 3): wp.vec3d,
+    (torch.float64, 4): wp.vec4d,
+    (torch.int32, 2): wp.vec2i,
+    (torch.int32, 3): wp.vec3i,
+    (torch.int32, 4): wp.vec4i,
+}
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A tensor (..., n), n = 2, 3 or 4, that a kernel takes as an array of vectors."""
+
+    tensor: Tensor
+
+
+@cache
+def initialize() -> None:
+    """Start Warp quietly, once. `from_torch` fails obscurely before it."""
+    wp.config.quiet = True
+    wp.init()
+
+
+def warp_scalar(dtype: torch.dtype) -> Any:
+    """The Warp scalar type of a torch dtype, for kernels that are built per precision."""
+    return {torch.float32: wp.float32, torch.float64: wp.float64}[dtype]
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="geomopt-launch")
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, Vectors):
+        tensor = value.tensor
+        return wp.from_torch(tensor.detach(), dtype=_VECTORS[tensor.dtype, tensor.shape[-1]], return_ctype=True)
+    if isinstance(value, Tensor):
+        return wp.from_torch(value.detach(), return_ctype=True)
+    return value
+
+
+def _device(arguments: Sequence[Any]) -> torch.device:
+    for value in arguments:
+        if isinstance(value, Vectors):
+            return value.tensor.device
+        if isinstance(value, Tensor):
+            return value.device
+    raise ValueError("a launch needs at least one tensor argument")
+
+
+def launch(kernel: Any, count: int, inputs: Sequence[Any], outputs: Sequence[Any], *, split: bool = False) -> None:
+    """Run `kernel` on elements 0..count-1 of contiguous torch tensors.
+
+    inputs, outputs: tensors (as arrays of scalars), `Vectors`, or plain numbers. split: allow a CPU launch to be shared out
+    over `torch.get_num_threads()` threads; only for kernels that write each output from one element (no scatter).
+    """
+    if count == 0:
+        return
+    initialize()
+    device = _device([*inputs, *outputs])
+    given = [_argument(value) for value in inputs]
+    made = [_argument(value) for value in outputs]
+    if device.type == "cuda":
+        stream = wp.stream_from_torch(torch.cuda.current_stream(device))
+        wp.launch(kernel, count, inputs=[0, *given], outputs=made, device=wp.device_from_torch(device), stream=stream)
+        return
+    parts = min(torch.get_num_threads(), count // SPLIT_ABOVE) if split else 1
+    if parts < 2:
+        wp.launch(kernel, count, inputs=[0, *given], outputs=made, device="cpu")
+        return
+    bounds = [count * part // parts for part in range(parts + 1)]
+    jobs = [
+        _pool().submit(wp.launch, kernel, stop - start, inputs=[start, *given], outputs=made, device="cpu")
+        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+    for job in jobs:
+        job.result()
+
+
+class _Operation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, operation: Any, *tensors: Tensor | None) -> Any:
+        forward, backward = operation
+        outputs, saved = forward(*tensors)
+        ctx.backward_of = backward
+        ctx.saved = saved
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*(out for out in outputs if not out.dtype.is_floating_point))
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                "a Warp kernel has no second derivative; use backend='torch' or drop create_graph=True"
+            )
+        if all(gradient is None for gradient in gradients):
+            return (None,) * len(ctx.needs_input_grad)
+        contiguous = [None if gradient is None else gradient.contiguous() for gradient in gradients]
+        results = ctx.backward_of(ctx.saved_tensors, ctx.saved, contiguous, ctx.needs_input_grad[1:])
+        return None, *results
+
+
+def differentiable(
+    forward: Callable[..., tuple[Sequence[Tensor], Any]],
+    backward: Callable[..., Sequence[Tensor | None]],
+    *tensors: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """Apply a forward with a hand-written adjoint as one torch operation.
+
+    forward(*tensors) -> (outputs, saved): detached tensors in, a sequence of tensors and anything the backward wants to keep.
+    backward(tensors, saved, gradients, needed) -> one gradient or None for each of `tensors`; `gradients` holds None for an
+    output that was not used, `needed` says which are wanted. Integer outputs carry no gradient.
+    Raises NotImplementedError when a derivative of the backward is asked for.
+    """
+    return _Operation.apply((forward, backward), *tensors)  # pyright: ignore[reportReturnType]
