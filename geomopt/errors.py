@@ -6,9 +6,10 @@ Each message names the argument, says what came and what is allowed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # the command line raises these errors before it needs torch
+    from torch import Tensor
 
 
 class InputError(ValueError):
@@ -32,7 +33,9 @@ def check_tensor(
     shape: wanted sizes, None for a free one. like: the tensor whose dtype and device must be met.
     Raises InputError that names the argument, what is allowed and what came.
     """
-    if not isinstance(value, Tensor):
+    import torch
+
+    if not isinstance(value, torch.Tensor):
         raise InputError(f"{name} must be a torch tensor, got {type(value).__name__}")
     if not value.dtype.is_floating_point:
         raise InputError(f"{name} must be a floating tensor (float32 or float64), got {value.dtype}")
@@ -62,7 +65,9 @@ def check_shape(name: str, value: Tensor, shape: Sequence[int | None] | None) ->
 
 def check_indices(name: str, value: object, shape: Sequence[int | None], count: int) -> Tensor:
     """Return `value` if it is an integer tensor with entries in [0, count)."""
-    if not isinstance(value, Tensor):
+    import torch
+
+    if not isinstance(value, torch.Tensor):
         raise InputError(f"{name} must be a torch tensor, got {type(value).__name__}")
     if value.dtype not in (torch.int32, torch.int64):
         raise InputError(f"{name} must be int32 or int64, got {value.dtype}")

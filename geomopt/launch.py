@@ -46,7 +46,7 @@ class Vectors:
 @cache
 def initialize() -> None:
     """Start Warp quietly, once. `from_torch` fails obscurely before it."""
-    wp.config.quiet = True
+    wp.config.log_level = wp.LOG_WARNING
     wp.init()
 
 
