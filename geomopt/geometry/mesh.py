@@ -66,7 +66,7 @@ class Mesh:
             face = int(collapsed.nonzero()[0, 0])
             raise InputError(
                 f"mesh file {os.fspath(path)}: {int(collapsed.sum())} of {len(collapsed)} faces are "
-                f"degenerate (two corners at one position), the first is face {face}; remove them"
+                f"degenerate (two corners at one position), first face {face}; remove them"
             )
         return mesh.to(device, dtype)
 

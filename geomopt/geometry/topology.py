@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from geomopt.errors import InputError, check_indices
