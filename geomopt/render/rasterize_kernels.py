@@ -1,0 +1,415 @@
+"""Kernels of rasterize and interpolate.
+
+All geometry is computed in float64 whatever the precision of the images: snapped lines are exact integers, and a CPU core is
+as quick in either. Work is given out in spans of elements: a row a thread on CPU, where a thread costs as much as a pixel, and
+a pixel a thread on CUDA.
+"""
+
+# ruff: noqa: UP018, SIM102 - constants of a kernel are typed by a call; its `and` evaluates both sides
+
+from typing import Any
+
+import torch
+import warp as wp
+
+from geomopt.launch import warp_scalar
+
+wp.set_module_options({"enable_backward": False})
+
+EMPTY = wp.constant(wp.int64(0x7FFFFFFFFFFFFFFF))
+DEPTH_STEPS = wp.constant(wp.float64(1073741824.0))  # 2^30 for half of the depth range
+ID_MASK = wp.constant(wp.int64(0xFFFFFFFF))
+SUBPIXELS = wp.constant(wp.float64(4096.0))
+
+
+@wp.func
+def homogeneous(p: wp.vec4d):
+    return wp.vec3d(p[0], p[1], p[3])
+
+
+@wp.func
+def edge_line(i: int, j: int, si: wp.vec2d, sj: wp.vec2d, pi: wp.vec3d, pj: wp.vec3d):
+    """Line from corner i to j; its value at (x, y, 1) is positive on the left. Opposite for the reversed edge, exactly."""
+    if not wp.isnan(si[0] + sj[0]):
+        return wp.vec3d(si[1] - sj[1], sj[0] - si[0], si[0] * sj[1] - sj[0] * si[1])
+    if i < j:
+        return wp.cross(pi, pj)
+    return -wp.cross(pj, pi)
+
+
+@wp.func
+def owns_ties(line: wp.vec3d):
+    if line[0] == wp.float64(0.0):
+        return line[1] > wp.float64(0.0)
+    return line[0] > wp.float64(0.0)
+
+
+@wp.func
+def grow(box: wp.vec4d, p: wp.vec4d, scale_x: wp.float64, scale_y: wp.float64):
+    """The box (low x, low y, high x, high y) with the screen position of p; everything if p is on the camera plane."""
+    if p[3] < wp.float64(1.0e-30):
+        return wp.vec4d(
+            wp.float64(-1.0e30), wp.float64(-1.0e30), wp.float64(1.0e30), wp.float64(1.0e30)
+        )
+    x = p[0] / p[3] * scale_x
+    y = p[1] / p[3] * scale_y
+    return wp.vec4d(wp.min(box[0], x), wp.min(box[1], y), wp.max(box[2], x), wp.max(box[3], y))
+
+
+@wp.func
+def grow_by_edge(box: wp.vec4d, p: wp.vec4d, q: wp.vec4d, scale_x: wp.float64, scale_y: wp.float64):
+    """Adds the part of edge p q in front of the near plane: p itself and where the edge crosses the plane."""
+    a = p[2] + p[3]
+    b = q[2] + q[3]
+    out = box
+    if a >= wp.float64(0.0):
+        out = grow(out, p, scale_x, scale_y)
+    if a * b < wp.float64(0.0):
+        out = grow(out, p + (q - p) * (a / (a - b)), scale_x, scale_y)
+    return out
+
+
+@wp.func
+def first_centre(low: wp.float64, size: int):
+    """Index of the first pixel whose centre is at or above `low` grid steps from the middle."""
+    position = wp.ceil(low / SUBPIXELS + wp.float64(0.5) * wp.float64(size) - wp.float64(0.5))
+    return int(wp.clamp(position, wp.float64(0.0), wp.float64(size)))
+
+
+@wp.func
+def last_centre(high: wp.float64, size: int):
+    """One past the last pixel whose centre is at or below `high` grid steps from the middle."""
+    position = wp.floor(high / SUBPIXELS + wp.float64(0.5) * wp.float64(size) - wp.float64(0.5))
+    return int(wp.clamp(position, wp.float64(-1.0), wp.float64(size) - wp.float64(1.0))) + 1
+
+
+@wp.kernel
+def cover_faces(
+    first: int,
+    clip: wp.array(dtype=wp.vec4d),
+    snapped: wp.array(dtype=wp.vec2d),
+    faces: wp.array(dtype=wp.vec3i),
+    vertex_count: int,
+    height: int,
+    width: int,
+    stripes: int,
+    keys: wp.array(dtype=wp.int64),
+):
+    """Write the smallest (depth, face) key at each pixel. Element: (view, face, stripe); rows are dealt out to stripes."""
+    element = first + wp.tid()
+    stripe = element % stripes
+    view = (element / stripes) / faces.shape[0]
+    face = (element / stripes) % faces.shape[0]
+    corners = faces[face]
+    base = view * vertex_count
+    c0 = clip[base + corners[0]]
+    c1 = clip[base + corners[1]]
+    c2 = clip[base + corners[2]]
+    s0 = snapped[base + corners[0]]
+    s1 = snapped[base + corners[1]]
+    s2 = snapped[base + corners[2]]
+    zero = wp.float64(0.0)
+    scale_x = wp.float64(width) * wp.float64(0.5) * SUBPIXELS
+    scale_y = wp.float64(height) * wp.float64(0.5) * SUBPIXELS
+
+    whole = not wp.isnan(s0[0] + s1[0] + s2[0])
+    box = wp.vec4d(wp.float64(1.0e30), wp.float64(1.0e30), wp.float64(-1.0e30), wp.float64(-1.0e30))
+    if whole:
+        box = wp.vec4d(
+            wp.min(s0[0], wp.min(s1[0], s2[0])),
+            wp.min(s0[1], wp.min(s1[1], s2[1])),
+            wp.max(s0[0], wp.max(s1[0], s2[0])),
+            wp.max(s0[1], wp.max(s1[1], s2[1])),
+        )
+    else:
+        box = grow_by_edge(box, c0, c1, scale_x, scale_y)
+        box = grow_by_edge(box, c1, c2, scale_x, scale_y)
+        box = grow_by_edge(box, c2, c0, scale_x, scale_y)
+        box = wp.vec4d(
+            box[0] - SUBPIXELS, box[1] - SUBPIXELS, box[2] + SUBPIXELS, box[3] + SUBPIXELS
+        )  # these corners are not rounded: a pixel more on each side
+    column_first = first_centre(box[0], width)
+    column_last = last_centre(box[2], width)
+    row_first = height - last_centre(box[3], height)
+    row_last = height - first_centre(box[1], height)
+    if column_first >= column_last or row_first >= row_last:
+        return
+
+    p0 = wp.vec3d(c0[0] * scale_x, c0[1] * scale_y, c0[3])
+    p1 = wp.vec3d(c1[0] * scale_x, c1[1] * scale_y, c1[3])
+    p2 = wp.vec3d(c2[0] * scale_x, c2[1] * scale_y, c2[3])
+    l0 = edge_line(corners[1], corners[2], s1, s2, p1, p2)
+    l1 = edge_line(corners[2], corners[0], s2, s0, p2, p0)
+    l2 = edge_line(corners[0], corners[1], s0, s1, p0, p1)
+    area = zero
+    plane = wp.vec3d(zero, zero, zero)  # z/w is affine on the screen
+    if whole:
+        area = (s1[0] - s0[0]) * (s2[1] - s0[1]) - (s2[0] - s0[0]) * (s1[1] - s0[1])
+        plane = l0 * (c0[2] / c0[3]) + l1 * (c1[2] / c1[3]) + l2 * (c2[2] / c2[3])
+    else:
+        area = wp.dot(p0, wp.cross(p1, p2))
+        plane = wp.cross(p1, p2) * c0[2] + wp.cross(p2, p0) * c1[2] + wp.cross(p0, p1) * c2[2]
+    if area == zero:
+        return
+    plane = plane / area
+    if area < zero:
+        l0 = -l0
+        l1 = -l1
+        l2 = -l2
+    ties0 = owns_ties(l0)
+    ties1 = owns_ties(l1)
+    ties2 = owns_ties(l2)
+
+    start = row_first + (stripe - row_first % stripes + stripes) % stripes
+    for row in range(start, row_last, stripes):
+        y = (wp.float64(0.5) * wp.float64(height) - wp.float64(row) - wp.float64(0.5)) * SUBPIXELS
+        m0 = l0[1] * y + l0[2]
+        m1 = l1[1] * y + l1[2]
+        m2 = l2[1] * y + l2[2]
+        offset = (view * height + row) * width
+        for column in range(column_first, column_last):
+            x = (
+                wp.float64(column) + wp.float64(0.5) - wp.float64(0.5) * wp.float64(width)
+            ) * SUBPIXELS
+            e0 = l0[0] * x + m0
+            e1 = l1[0] * x + m1
+            e2 = l2[0] * x + m2
+            if wp.min(e0, wp.min(e1, e2)) >= zero:
+                if (e0 > zero or ties0) and (e1 > zero or ties1) and (e2 > zero or ties2):
+                    depth = plane[0] * x + plane[1] * y + plane[2]
+                    if depth >= wp.float64(-1.0) and depth <= wp.float64(1.0):
+                        step = wp.int64((depth + wp.float64(1.0)) * DEPTH_STEPS)
+                        key = step * wp.int64(4294967296) + wp.int64(face)
+                        if key < keys[offset + column]:
+                            wp.atomic_min(keys, offset + column, key)
+
+
+@wp.func
+def pixel_centre(pixel: int, height: int, width: int):
+    """Homogeneous position (x/w, y/w, 1) of a pixel centre; `pixel` counts along rows of all views."""
+    inside = pixel % (height * width)
+    row = inside / width
+    column = inside % width
+    return wp.vec3d(
+        wp.float64(2 * column + 1) / wp.float64(width) - wp.float64(1.0),
+        wp.float64(1.0) - wp.float64(2 * row + 1) / wp.float64(height),
+        wp.float64(1.0),
+    )
+
+
+@wp.kernel
+def resolve_pixels(
+    first: int,
+    clip: wp.array(dtype=wp.vec4d),
+    faces: wp.array(dtype=wp.vec3i),
+    keys: wp.array(dtype=wp.int64),
+    vertex_count: int,
+    height: int,
+    width: int,
+    span: int,
+    face_out: wp.array(dtype=int),
+    barycentric_out: wp.array(dtype=Any),
+    depth_out: wp.array(dtype=Any),
+):
+    """Face, barycentric weights b_k = a_k / (a_0 + a_1 + a_2), clamped to [0, 1], and z/w at each pixel."""
+    start = (first + wp.tid()) * span
+    zero = wp.float64(0.0)
+    one = wp.float64(1.0)
+    for pixel in range(start, wp.min(start + span, keys.shape[0])):
+        key = keys[pixel]
+        if key == EMPTY:
+            face_out[pixel] = -1
+            depth_out[pixel] = depth_out.dtype(one)
+            for k in range(3):
+                barycentric_out[3 * pixel + k] = barycentric_out.dtype(zero)
+        else:
+            face = int(key & ID_MASK)
+            corners = faces[face]
+            base = (pixel / (height * width)) * vertex_count
+            c0 = clip[base + corners[0]]
+            c1 = clip[base + corners[1]]
+            c2 = clip[base + corners[2]]
+            p0 = homogeneous(c0)
+            p1 = homogeneous(c1)
+            p2 = homogeneous(c2)
+            centre = pixel_centre(pixel, height, width)
+            a = wp.vec3d(
+                wp.dot(wp.cross(p1, p2), centre),
+                wp.dot(wp.cross(p2, p0), centre),
+                wp.dot(wp.cross(p0, p1), centre),
+            )
+            total = a[0] + a[1] + a[2]
+            b = wp.vec3d(one / wp.float64(3.0), one / wp.float64(3.0), one / wp.float64(3.0))
+            if total != zero:
+                b = wp.vec3d(
+                    wp.clamp(a[0] / total, zero, one),
+                    wp.clamp(a[1] / total, zero, one),
+                    wp.clamp(a[2] / total, zero, one),
+                )
+                b = b / (b[0] + b[1] + b[2])
+            face_out[pixel] = face
+            for k in range(3):
+                barycentric_out[3 * pixel + k] = barycentric_out.dtype(b[k])
+            z = b[0] * c0[2] + b[1] * c1[2] + b[2] * c2[2]
+            w = b[0] * c0[3] + b[1] * c1[3] + b[2] * c2[3]
+            depth_out[pixel] = depth_out.dtype(wp.clamp(z / w, -one, one))
+
+
+@wp.kernel
+def resolve_pixels_adjoint(
+    first: int,
+    clip: wp.array(dtype=wp.vec4d),
+    faces: wp.array(dtype=wp.vec3i),
+    face_in: wp.array(dtype=int),
+    gradient: wp.array(dtype=Any),
+    vertex_count: int,
+    height: int,
+    width: int,
+    span: int,
+    clip_gradient: wp.array(dtype=Any),
+):
+    """From the gradient of the barycentric weights to x, y and w of the corners.
+
+    a_k = l_k . f with l_k = p_i x p_j and f the pixel centre, so dL/dp_i = p_j x dL/dl_k and dL/dp_j = dL/dl_k x p_i.
+    """
+    start = (first + wp.tid()) * span
+    zero = wp.float64(0.0)
+    one = wp.float64(1.0)
+    for pixel in range(start, wp.min(start + span, face_in.shape[0])):
+        face = face_in[pixel]
+        if face >= 0:
+            g = wp.vec3d(
+                wp.float64(gradient[3 * pixel]),
+                wp.float64(gradient[3 * pixel + 1]),
+                wp.float64(gradient[3 * pixel + 2]),
+            )
+            if g[0] != zero or g[1] != zero or g[2] != zero:
+                corners = faces[face]
+                base = (pixel / (height * width)) * vertex_count
+                p0 = homogeneous(clip[base + corners[0]])
+                p1 = homogeneous(clip[base + corners[1]])
+                p2 = homogeneous(clip[base + corners[2]])
+                centre = pixel_centre(pixel, height, width)
+                a = wp.vec3d(
+                    wp.dot(wp.cross(p1, p2), centre),
+                    wp.dot(wp.cross(p2, p0), centre),
+                    wp.dot(wp.cross(p0, p1), centre),
+                )
+                total = a[0] + a[1] + a[2]
+                if total != zero:
+                    b = a / total
+                    clamped = wp.vec3d(
+                        wp.clamp(b[0], zero, one),
+                        wp.clamp(b[1], zero, one),
+                        wp.clamp(b[2], zero, one),
+                    )
+                    size = clamped[0] + clamped[1] + clamped[2]
+                    mean = wp.dot(g, clamped) / size
+                    for k in range(3):
+                        g[k] = (g[k] - mean) / size
+                        if clamped[k] != b[k]:
+                            g[k] = zero
+                    mean = wp.dot(g, b)
+                    g0 = centre * ((g[0] - mean) / total)
+                    g1 = centre * ((g[1] - mean) / total)
+                    g2 = centre * ((g[2] - mean) / total)
+                    d0 = wp.cross(p1, g2) + wp.cross(g1, p2)
+                    d1 = wp.cross(p2, g0) + wp.cross(g2, p0)
+                    d2 = wp.cross(p0, g1) + wp.cross(g0, p1)
+                    add_gradient(clip_gradient, base + corners[0], d0)
+                    add_gradient(clip_gradient, base + corners[1], d1)
+                    add_gradient(clip_gradient, base + corners[2], d2)
+
+
+@wp.func
+def add_gradient(gradient: wp.array(dtype=Any), vertex: int, d: wp.vec3d):
+    """Add to x, y and w of a vertex."""
+    wp.atomic_add(gradient, 4 * vertex, gradient.dtype(d[0]))
+    wp.atomic_add(gradient, 4 * vertex + 1, gradient.dtype(d[1]))
+    wp.atomic_add(gradient, 4 * vertex + 3, gradient.dtype(d[2]))
+
+
+@wp.kernel
+def interpolate_pixels(
+    first: int,
+    attributes: wp.array(dtype=Any),
+    faces: wp.array(dtype=wp.vec3i),
+    face_in: wp.array(dtype=int),
+    barycentric: wp.array(dtype=Any),
+    channels: int,
+    view_pixels: int,
+    view_stride: int,
+    span: int,
+    out: wp.array(dtype=Any),
+):
+    """out = b_0 A_0 + b_1 A_1 + b_2 A_2; `out` comes zeroed. view_stride: attributes between views, 0 if they share them."""
+    start = (first + wp.tid()) * span
+    for pixel in range(start, wp.min(start + span, face_in.shape[0])):
+        face = face_in[pixel]
+        if face >= 0:
+            corners = faces[face]
+            base = (pixel / view_pixels) * view_stride
+            i0 = base + corners[0] * channels
+            i1 = base + corners[1] * channels
+            i2 = base + corners[2] * channels
+            b0 = barycentric[3 * pixel]
+            b1 = barycentric[3 * pixel + 1]
+            b2 = barycentric[3 * pixel + 2]
+            for channel in range(channels):
+                out[pixel * channels + channel] = (
+                    b0 * attributes[i0 + channel]
+                    + b1 * attributes[i1 + channel]
+                    + b2 * attributes[i2 + channel]
+                )
+
+
+@wp.kernel
+def interpolate_pixels_adjoint(
+    first: int,
+    attributes: wp.array(dtype=Any),
+    faces: wp.array(dtype=wp.vec3i),
+    face_in: wp.array(dtype=int),
+    barycentric: wp.array(dtype=Any),
+    gradient: wp.array(dtype=Any),
+    channels: int,
+    view_pixels: int,
+    view_stride: int,
+    span: int,
+    want_attributes: int,
+    attribute_gradient: wp.array(dtype=Any),
+    barycentric_gradient: wp.array(dtype=Any),
+):
+    """Scatter b_k dL/dout to the corners' attributes; dL/db_k = A_k . dL/dout."""
+    start = (first + wp.tid()) * span
+    for pixel in range(start, wp.min(start + span, face_in.shape[0])):
+        face = face_in[pixel]
+        if face >= 0:
+            corners = faces[face]
+            base = (pixel / view_pixels) * view_stride
+            for k in range(3):
+                vertex = base + corners[k] * channels
+                weight = barycentric[3 * pixel + k]
+                total = weight - weight
+                for channel in range(channels):
+                    g = gradient[pixel * channels + channel]
+                    total += g * attributes[vertex + channel]
+                    if want_attributes > 0:
+                        wp.atomic_add(attribute_gradient, vertex + channel, weight * g)
+                barycentric_gradient[3 * pixel + k] = total
+
+
+def per_precision(kernel: Any, *arrays: str) -> dict[torch.dtype, Any]:
+    """Instances of a generic kernel by the dtype of its `arrays`."""
+    return {
+        dtype: wp.overload(kernel, {name: wp.array(dtype=warp_scalar(dtype)) for name in arrays})
+        for dtype in (torch.float32, torch.float64)
+    }
+
+
+RESOLVE = per_precision(resolve_pixels, "barycentric_out", "depth_out")
+RESOLVE_ADJOINT = per_precision(resolve_pixels_adjoint, "gradient", "clip_gradient")
+INTERPOLATE = per_precision(interpolate_pixels, "attributes", "barycentric", "out")
+INTERPOLATE_ADJOINT = per_precision(
+    interpolate_pixels_adjoint,
+    *("attributes", "barycentric", "gradient", "attribute_gradient", "barycentric_gradient"),
+)
