@@ -65,8 +65,8 @@ class Mesh:
         if bool(collapsed.any()):
             face = int(collapsed.nonzero()[0, 0])
             raise InputError(
-                f"mesh file {os.fspath(path)}: {int(collapsed.sum())} of {len(collapsed)} faces are "
-                f"degenerate (two corners at one position), first face {face}; remove them"
+                f"mesh file {os.fspath(path)}: {int(collapsed.sum())} of {len(collapsed)} faces "
+                f"are degenerate (two corners at one place), the first is {face}; remove them"
             )
         return mesh.to(device, dtype)
 
