@@ -1,0 +1,161 @@
+"""FlexiCubes: a mesh out of a scalar field on a grid, differentiable in the field, the grid and the weights.
+
+    grid = DenseGrid(32)
+    corner_weights, edge_weights, split_weights = used_weights(raw_weights)
+    surface = extract_surface(sdf, grid, corner_weights, edge_weights, split_weights, used_deformation(raw, grid))
+    loss = image_loss(surface.vertices, surface.faces) + 0.5 * surface.deviation_loss()
+
+Shen et al., "Flexible Isosurface Extraction for Gradient-Based Mesh Optimization", ACM TOG 42(4), 2023.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from geomopt.errors import InputError, check_tensor
+from geomopt.geometry import flexicubes_torch, flexicubes_warp
+from geomopt.geometry.flexicubes_layout import Fields, lay_out, surround
+from geomopt.geometry.grid import DenseGrid
+from geomopt.geometry.mesh import Mesh
+
+MODES = ("train", "test")
+BACKENDS = {"warp": flexicubes_warp.extract, "torch": flexicubes_torch.extract}
+WEIGHT_RANGE = (
+    0.99  # how far a used weight goes from its neutral value, as a share of what would make it zero
+)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """An extracted surface.
+
+    vertices (V, 3), faces (F, 3) int32 wound so that normals point to sdf > 0, features (V, K) or None. In mode "train" the
+    vertices of the cells come first and the midpoints of the quads after them.
+    """
+
+    vertices: Tensor
+    faces: Tensor
+    features: Tensor | None
+    _deviation: Callable[[Tensor], Tensor] = field(repr=False, compare=False)
+
+    def deviation_loss(self) -> Tensor:
+        """How far the vertices are from being equidistant from their plain crossings, as a scalar in units of length.
+
+        Mean over all pairs of a vertex v and an edge e of its loop of |d_e - mean_e d_e|, d_e = |v - p_e|, with p_e the crossing
+        that ignores the weights; 0 for an empty surface (Shen et al. 2023, equation 8).
+        """
+        return self._deviation(self.vertices)
+
+    def mesh(self) -> Mesh:
+        """The surface as a mesh of its own, without gradients."""
+        return Mesh(self.vertices.detach().clone(), self.faces)
+
+
+def extract_surface(
+    sdf: Tensor,
+    grid: DenseGrid,
+    corner_weights: Tensor | None = None,
+    edge_weights: Tensor | None = None,
+    split_weights: Tensor | None = None,
+    deformation: Tensor | None = None,
+    mode: str = "train",
+    features: Tensor | None = None,
+    close_boundary: bool = False,
+    backend: str = "warp",
+) -> Surface:
+    """Extract the surface sdf = 0 with FlexiCubes (Shen et al. 2023, sections 4.1 to 4.3).
+
+    sdf (N,): field at the grid points, negative inside, 0 counts as outside; float32 or float64, which decides the precision.
+    corner_weights (C, 8), edge_weights (C, 12), split_weights (C,): positive used values (see `used_weights`), 1 where None.
+        Corner k of a cell is at offset (k & 1, (k >> 1) & 1, k >> 2); edges are numbered by axis, then by their start corner.
+    deformation (N, 3): added to the grid points, in units of length.
+    mode: "train" splits each quad into four triangles around a midpoint that split_weights move; "test" into two.
+    features (N, K): interpolated to the vertices with the same weights.
+    close_boundary: take everything outside the box as outside, which caps the surface flush with the box; otherwise it ends
+        open there. The points around the box count as infinitely far outside, so a cap has no gradient in the field across it.
+    backend: "warp" (kernels, CPU and CUDA) or "torch" (plain operations, which also has second derivatives).
+    Where both values of an edge are below the machine epsilon times the largest of the cell the gradient is bounded.
+    A field without a sign change gives an empty surface with zero gradients.
+    Raises InputError for a wrong shape, dtype, device or option, for NaN or infinite values, and for weights that are not positive.
+    """
+    if not isinstance(grid, DenseGrid):
+        raise InputError(f"grid must be a DenseGrid, got {type(grid).__name__}")
+    if mode not in MODES:
+        raise InputError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if backend not in BACKENDS:
+        raise InputError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    points, cells = grid.point_count, grid.cell_count
+    _check("sdf", sdf, (points,), sdf)
+    _check("deformation", deformation, (points, 3), sdf)
+    _check("features", features, (points, None), sdf)
+    _check("corner_weights", corner_weights, (cells, 8), sdf, positive=True)
+    _check("edge_weights", edge_weights, (cells, 12), sdf, positive=True)
+    _check("split_weights", split_weights, (cells,), sdf, positive=True)
+    layout = lay_out(grid)
+    fields = Fields(sdf, corner_weights, edge_weights, split_weights, deformation, features)
+    if close_boundary:
+        layout, fields = surround(grid, fields)
+    return Surface(*BACKENDS[backend](fields, layout, mode))
+
+
+def _check(
+    name: str,
+    value: Tensor | None,
+    shape: tuple[int | None, ...],
+    sdf: Tensor,
+    *,
+    positive: bool = False,
+) -> None:
+    """Check one argument. The values are read once, without temporaries: the weights are most of the memory of a call."""
+    if value is None and name != "sdf":
+        return
+    value = check_tensor(name, value, shape, like=None if value is sdf else sdf, finite=False)
+    if value.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"{name} must be float32 or float64, got {value.dtype}")
+    values = value.detach()
+    if values.numel() == 0:
+        return
+    if not positive:
+        # a finite sum has finite terms; only a sum that is not needs the closer look
+        if not math.isfinite(float(values.sum())):
+            check_tensor(name, value)
+        return
+    # read as integers, the bits of the positive finite numbers are those between 0 and the bits of infinity
+    bits = torch.int32 if values.dtype == torch.float32 else torch.int64
+    low, high = (int(bound) for bound in torch.aminmax(values.view(bits)))
+    if low <= 0 or high >= int(values.new_tensor(float("inf")).view(bits)):
+        check_tensor(name, value)
+        bad = int((values <= 0).sum())
+        raise InputError(
+            f"{name} must be positive, got {bad} of {values.numel()} values at or below zero"
+        )
+
+
+def used_weights(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Map unbounded parameters (C, 21) to positive weights: corner_weights (C, 8), edge_weights (C, 12), split_weights (C,).
+
+    Columns 0-7 and 8-19: 1 + 0.99 tanh(raw), in (0.01, 1.99). Column 20: 0.99 logistic(raw) + 0.005. Raw 0 is neutral.
+    Raises InputError for a wrong shape or a value that is not finite.
+    """
+    _check("raw", raw, (None, 21), raw)
+    corner_and_edge = 1 + WEIGHT_RANGE * torch.tanh(raw[:, :20])
+    split = WEIGHT_RANGE * torch.sigmoid(raw[:, 20]) + (1 - WEIGHT_RANGE) / 2
+    return corner_and_edge[:, :8], corner_and_edge[:, 8:], split
+
+
+def used_deformation(raw: Tensor, grid: DenseGrid, limit: float = 0.5) -> Tensor:
+    """Map unbounded parameters (N, 3) to displacements of the grid points that stay below `limit` cell edges on each axis.
+
+    Below limit 0.5 neighbouring points cannot pass each other. Raw 0 is no displacement.
+    Raises InputError for a wrong shape, a value that is not finite or a limit outside (0, 0.5].
+    """
+    _check("raw", raw, (grid.point_count, 3), raw)
+    if not 0 < limit <= 0.5:
+        raise InputError(f"limit must lie in (0, 0.5], got {limit}")
+    reach = raw.new_tensor(grid.spacing) * (limit * (1 - 1e-6))
+    return reach * torch.tanh(raw)
