@@ -55,32 +55,46 @@ def rasterize(
     return Fragments(face, barycentric, depth.detach())
 
 
-def _forward(
-    clip: Tensor, faces: Tensor, resolution: tuple[int, int]
-) -> tuple[Sequence[Tensor], Any]:
+def cover(clip: Tensor, faces: Tensor, resolution: tuple[int, int]) -> Tensor:
+    """Key of the nearest face at each pixel, (B H W,) int64: its depth in the upper and its index in
+    the lower 32 bits, the largest int64 in the background. clip: (B, V, 4) float64; faces: int32.
+    """
     height, width = resolution
     batch, vertex_count, _ = clip.shape
-    shape = (batch, height, width)
-    precise = clip.detach().double().contiguous()
-    corners, triangles = Vectors(precise.view(-1, 4)), Vectors(faces)
     keys = torch.full(
         (batch * height * width,), rasterize_torch.EMPTY, dtype=torch.int64, device=clip.device
     )
-    snapped = Vectors(snapped_positions(precise, resolution).view(-1, 2))
+    snapped = snapped_positions(clip, resolution)
     stripes = CUDA_STRIPES if clip.is_cuda else 1
     launch(
         kernels.cover_faces,
         batch * faces.shape[0] * stripes,
-        [corners, snapped, triangles, vertex_count, height, width, stripes],
+        [
+            *(Vectors(clip.view(-1, 4)), Vectors(snapped.view(-1, 2)), Vectors(faces)),
+            *(vertex_count, height, width, stripes),
+        ],
         [keys],
     )
+    return keys
+
+
+def _forward(
+    clip: Tensor, faces: Tensor, resolution: tuple[int, int]
+) -> tuple[Sequence[Tensor], Any]:
+    height, width = resolution
+    shape = (clip.shape[0], height, width)
+    precise = clip.detach().double().contiguous()
+    keys = cover(precise, faces, resolution)
     face = torch.empty(shape, dtype=torch.int32, device=clip.device)
     barycentric, depth = clip.new_empty((*shape, 3)), clip.new_empty(shape)
     step = span(clip, width)
     launch(
         kernels.RESOLVE[clip.dtype],
         -(-keys.numel() // step),
-        [corners, triangles, keys, vertex_count, height, width, step],
+        [
+            *(Vectors(precise.view(-1, 4)), Vectors(faces), keys),
+            *(precise.shape[1], height, width, step),
+        ],
         [face.view(-1), barycentric.view(-1), depth.view(-1)],
     )
     return (face, barycentric, depth), (face, precise, faces)
