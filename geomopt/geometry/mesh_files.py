@@ -44,8 +44,8 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor, Tensor | 
         positions = np.asarray(getattr(found, "vertices", ()), dtype=np.float64).reshape(-1, 3)
         faces = np.asarray(getattr(found, "faces", ()), dtype=np.int64).reshape(-1, 3)
         visual: Any = getattr(found, "visual", None)
-        colored = visual is not None and visual.kind == "vertex"
-        colors = visual.vertex_colors[:, :3] / 255.0 if colored else None  # pyright: ignore
+        colored = len(faces) > 0 and visual is not None and visual.kind == "vertex"
+        colors = np.array(visual.vertex_colors[:, :3]) / 255.0 if colored else None  # pyright: ignore
     except Exception as error:  # whatever a reader stumbles over, the user needs to know the file
         raise InputError(
             f"mesh file {file} cannot be read as {kind.upper()}: {type(error).__name__}: {error}"
@@ -56,7 +56,7 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor, Tensor | 
         raise InputError(
             f"mesh file {file} holds {len(positions)} vertices, at most {2**31 - 1} are allowed"
         )
-    color_tensor = None if colors is None else torch.from_numpy(np.array(colors))
+    color_tensor = None if colors is None else torch.from_numpy(colors)
     return (
         torch.from_numpy(np.array(positions)),
         torch.from_numpy(faces.astype(np.int32)),
