@@ -186,7 +186,7 @@ class Camera:
         """The cameras of a transforms.json (Blender/NeRF synthetic or nerfstudio layout), a file or its folder."""
         from geomopt.render.transforms import read_transforms  # it imports this module
 
-        return read_transforms(path, near=near, far=far).cameras
+        return read_transforms(path, near=near, far=far, require_images=False).cameras
 
     @staticmethod
     def stack(cameras: Sequence[Camera]) -> Camera:
