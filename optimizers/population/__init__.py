@@ -1,0 +1,1 @@
+"""Methods that sample a population and need values only."""

@@ -1,0 +1,74 @@
+"""The file from which a killed run goes on."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def check_writable(path: Path) -> None:
+    """Raise before any work is done when a checkpoint could not be written there."""
+    if path.is_dir():
+        raise IsADirectoryError(f"checkpoint must be a file, got the folder {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"checkpoint must lie in an existing folder, there is no {path.parent}"
+        )
+    try:
+        handle, probe = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        os.unlink(probe)
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"cannot write checkpoint {path}: {error.strerror}"
+        ) from error
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state so that the file is the old one or the new one at every moment, whatever happens.
+
+    Raises OSError that names the path when there is no room or no permission; the old file is then still there.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    part = None
+    try:
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException as error:
+        if part is not None and os.path.exists(part):
+            os.unlink(part)
+        if isinstance(error, OSError):
+            raise OSError(
+                error.errno, f"cannot write checkpoint {path}: {error.strerror}"
+            ) from error
+        raise
+
+
+def load(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """The state of a file; raises ValueError where it is damaged or belongs to another run, and tells what differs."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        found = state["identity"]
+    except OSError:
+        raise
+    except Exception as error:  # damaged files raise errors of many kinds
+        raise ValueError(f"checkpoint {path} is damaged or not a checkpoint: {error}") from error
+    differences = [
+        f"{name} is {found.get(name)!r} in the file and {wanted!r} now"
+        for name, wanted in identity.items()
+        if found.get(name) != wanted
+    ]
+    if differences:
+        raise ValueError(f"checkpoint {path} belongs to another run: {'; '.join(differences)}")
+    return state

@@ -1,0 +1,325 @@
+"""The loop: asks a method, lets the problem answer, keeps the books, and goes on where a killed run stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optimizers import checkpoint as files
+from optimizers.budget import Budget, Spent
+from optimizers.constraints import AugmentedLagrangian
+from optimizers.evaluation import Evaluation, Incumbent, Query, best_row
+from optimizers.methods import METHODS, settings_of
+from optimizers.problem import Problem
+
+HISTORY = ("evaluations", "best_value", "best_violation", "value", "seconds")
+FAILED = "all evaluations failed"
+
+_log = logging.getLogger("optimizers")
+
+
+@dataclass(frozen=True, eq=False)
+class Iterate:
+    """What is known after one round of ask and tell.
+
+    iteration: 0-based. x, value, violation, terms: the best point (d,) of this round. best_x, best_value, best_violation: of the
+    whole run; the newest one where the problem is `current`. evaluations: spent, in prices of one value. gradients: points
+    evaluated with gradients. seconds: spent inside the run. tag: of the query. events: what happened, to be shown ("new best",
+    restarts). reason: why the run ended, in its last record, else None.
+    """
+
+    iteration: int
+    x: Tensor
+    value: float
+    violation: float
+    best_x: Tensor
+    best_value: float
+    best_violation: float
+    evaluations: float
+    gradients: int
+    seconds: float
+    terms: dict[str, float]
+    tag: str = ""
+    events: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run has found, x (d,) and the same as named parameters, and what it took.
+
+    reason: "target", "evaluations", "gradients", "iterations" or "seconds" when a limit of the budget was met; "converged: ..."
+    in the words of the method; "all evaluations failed" when there is no value at all (x is then the start, value +inf).
+    history: one row (iterations,) a round of "evaluations", "best_value", "best_violation", "value" and "seconds", float64.
+    """
+
+    x: Tensor
+    value: float
+    violation: float
+    parameters: dict[str, Tensor]
+    evaluations: float
+    gradients: int
+    iterations: int
+    seconds: float
+    reason: str
+    history: dict[str, Tensor]
+
+
+def iterate(
+    problem: Problem,
+    method: Any,
+    *,
+    budget: Budget | None = None,
+    seed: int = 0,
+    checkpoint: str | PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
+    checkpoint_seconds: float = 5.0,
+) -> Generator[Iterate, None, None]:
+    """Run a method on a problem and yield one `Iterate` a round; leave the loop whenever it is enough.
+
+    method: a name of `METHODS` or settings. budget: no limit by default. checkpoint: a file to go on from if it exists, written at
+    the end, when the loop is left, and during the run after checkpoint_every rounds or checkpoint_seconds. A run that goes on
+    yields what the unbroken one would have yielded, bit for bit on CPU; a finished one yields its last record again.
+    Raises ValueError, TypeError or OSError on unusable arguments before anything is evaluated.
+    """
+    run = _Run(
+        problem, method, budget or Budget(), seed, checkpoint, checkpoint_every, checkpoint_seconds
+    )
+    return run.stream()
+
+
+def minimize(
+    problem: Problem,
+    method: Any,
+    *,
+    budget: Budget | None = None,
+    seed: int = 0,
+    checkpoint: str | PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
+    checkpoint_seconds: float = 5.0,
+) -> Result:
+    """The same run as `iterate` to its end; the budget is 1000 (d + 1) evaluations by default."""
+    if budget is None and isinstance(problem, Problem):
+        budget = Budget(evaluations=1000 * (problem.dimension + 1))
+    run = _Run(
+        problem, method, budget or Budget(), seed, checkpoint, checkpoint_every, checkpoint_seconds
+    )
+    for _ in run.stream():
+        pass
+    return run.result()
+
+
+class _Run:
+    """One run: the books between the problem and the method."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        method: Any,
+        budget: Budget,
+        seed: int,
+        path: str | PathLike[str] | None,
+        every: int | None,
+        every_seconds: float,
+    ) -> None:
+        if not isinstance(problem, Problem):
+            raise TypeError(f"problem must be an optimizers.Problem, got {type(problem).__name__}")
+        if not isinstance(budget, Budget):
+            raise TypeError(f"budget must be an optimizers.Budget, got {type(budget).__name__}")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"seed must be an integer, got {type(seed).__name__}")
+        if every is not None and (not isinstance(every, int) or every < 1):
+            raise ValueError(f"checkpoint_every must be a positive integer or None, got {every}")
+        self.problem, self.settings, self.budget, self.seed = (
+            problem,
+            settings_of(method),
+            budget,
+            seed,
+        )
+        self.path, self.every, self.every_seconds = (
+            None if path is None else Path(path),
+            every,
+            every_seconds,
+        )
+        if self.settings.order > 0 and not problem.differentiable:
+            others = ", ".join(name for name, kind in METHODS.items() if kind.order == 0)
+            raise ValueError(
+                f"method {self.settings.name!r} needs gradients and the problem has none: pass differentiable=True if its "
+                f"function is written in torch, or choose one of: {others}"
+            )
+        self.optimizer = self.settings.start(problem, seed)
+        if not self.settings.handles_constraints and problem.constraints != 0:
+            self.optimizer = AugmentedLagrangian(self.optimizer, problem)
+        self.spent = Spent()
+        self.best = Incumbent(problem.start)
+        self.history: list[tuple[float, ...]] = []
+        self.pending: Query | None = None
+        self.last: Iterate | None = None
+        self.settled = True  # False while the method is between two states
+        self.saved_at, self.saved_iteration = time.monotonic(), 0
+        if self.path is not None:
+            files.check_writable(self.path)
+            if self.path.exists():
+                self._load(self.path)
+
+    def stream(self) -> Generator[Iterate, None, None]:
+        """The records of the rounds that are left."""
+        if self.last is not None and self._reason() is not None:
+            yield dataclasses.replace(self.last, reason=self._reason())
+            return
+        if self.problem.start_was_outside and self.last is None:
+            _log.warning("the start lies outside the box and was moved to its nearest point")
+        try:
+            while True:
+                self.last = record = self._round()
+                if record.reason is None and self._save_is_due():
+                    self._save()
+                elif record.reason is not None:
+                    break
+                yield record
+        finally:
+            if self.path is not None and self.settled:
+                self._save()
+        yield record
+
+    def _round(self) -> Iterate:
+        clock = time.monotonic()
+        iteration, problem = self.spent.iterations, self.problem
+        if self.pending is None:
+            self.settled = False
+            self.pending = self.optimizer.ask(
+                self.spent.remaining(self.budget, problem.gradient_cost)
+            )
+            self.settled = True
+        query = self.pending
+        try:
+            answer = problem.evaluate(
+                query.points, query.order, fidelity=query.fidelity, iteration=iteration
+            )
+        finally:
+            self.spent.seconds += time.monotonic() - clock
+            clock = time.monotonic()
+        evaluation = self._checked(query, answer)
+        self.settled = False
+        self.optimizer.tell(query, evaluation)
+        self.pending = None
+        self.spent.charge(len(query.points), query.order, problem.gradient_cost)
+        row = best_row(evaluation)
+        x, value, violation = (
+            query.points[row],
+            float(evaluation.value[row]),
+            float(evaluation.violation[row]),
+        )
+        events = self.optimizer.events()
+        if self._take_best(Incumbent(x, value, violation)):
+            events = ("new best", *events)
+        if iteration == 0 and problem.start_was_outside:
+            events = ("start moved into the box", *events)
+        self.spent.seconds += time.monotonic() - clock
+        spent, best = self.spent, self.best
+        self.history.append((spent.evaluations, best.value, best.violation, value, spent.seconds))
+        terms = {name: float(term[row]) for name, term in evaluation.terms.items()}
+        record = Iterate(
+            iteration, x, value, violation, best.x, best.value, best.violation,
+            spent.evaluations, spent.gradients, spent.seconds, terms, query.tag, events, self._reason(),
+        )  # fmt: skip
+        self.last = record
+        self.settled = True
+        return record
+
+    def _checked(self, query: Query, answer: Any) -> Evaluation:
+        if not isinstance(answer, Evaluation):
+            raise TypeError(f"evaluate must return an Evaluation, got {type(answer).__name__}")
+        if len(answer.value) != len(query.points):
+            raise ValueError(
+                f"evaluate must return {len(query.points)} rows, got {len(answer.value)}"
+            )
+        return answer.to(query.points)
+
+    def _take_best(self, newest: Incumbent) -> bool:
+        """Keep the better of the method's best and what is held; the newest that did not fail where values are current."""
+        offered = newest if self.problem.current else self.optimizer.best
+        better = self.best.worse_than(offered.value, offered.violation)
+        if offered.value < math.inf and (better or self.problem.current):
+            self.best = Incumbent(offered.x, offered.value, offered.violation)
+        return better
+
+    def _reason(self) -> str | None:
+        reason = self.spent.exhausts(self.budget, self.best) or self.optimizer.done
+        return FAILED if reason is not None and self.best.value == math.inf else reason
+
+    def result(self) -> Result:
+        """What the run has found so far."""
+        columns = (
+            torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY)).unbind(1)
+        )
+        return Result(
+            x=self.best.x,
+            value=self.best.value,
+            violation=self.best.violation,
+            parameters=self.problem.parameters_of(self.best.x),
+            evaluations=self.spent.evaluations,
+            gradients=self.spent.gradients,
+            iterations=self.spent.iterations,
+            seconds=self.spent.seconds,
+            reason=self._reason() or "interrupted",
+            history=dict(zip(HISTORY, columns, strict=True)),
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        settings = ", ".join(
+            f"{field.name}={getattr(self.settings, field.name)!r}"
+            for field in _fields(self.settings)
+        )
+        return {
+            "method": getattr(self.settings, "name", type(self.settings).__name__),
+            "settings": settings,
+            "seed": self.seed,
+            "dimension": self.problem.dimension,
+            "precision": str(self.problem.dtype),
+        }
+
+    def _save_is_due(self) -> bool:
+        if self.path is None:
+            return False
+        rounds = self.spent.iterations - self.saved_iteration
+        by_rounds = self.every is not None and rounds >= self.every
+        return by_rounds or time.monotonic() - self.saved_at >= self.every_seconds
+
+    def _save(self) -> None:
+        assert self.path is not None
+        state = {
+            "identity": self._identity(),
+            "optimizer": self.optimizer.state_dict(),
+            "spent": dataclasses.asdict(self.spent),
+            "best": dataclasses.asdict(self.best),
+            "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY)),
+            "pending": None if self.pending is None else vars(self.pending),
+            "last": None if self.last is None else vars(self.last),
+        }
+        files.save(self.path, state)
+        self.saved_at, self.saved_iteration = time.monotonic(), self.spent.iterations
+
+    def _load(self, path: Path) -> None:
+        state = files.load(path, self._identity(), self.problem.device)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.spent = Spent(**state["spent"])
+        self.best = Incumbent(**state["best"])
+        self.history = [tuple(row) for row in state["history"].tolist()]
+        self.pending = None if state["pending"] is None else Query(**state["pending"])
+        self.last = None if state["last"] is None else Iterate(**state["last"])
+        self.saved_iteration = self.spent.iterations
+
+
+def _fields(settings: Any) -> tuple[Any, ...]:
+    return dataclasses.fields(settings) if dataclasses.is_dataclass(settings) else ()

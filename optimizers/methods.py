@@ -1,0 +1,31 @@
+"""The methods by name."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from optimizers.gradient.adam import Adam
+from optimizers.gradient.lbfgs import Lbfgs
+from optimizers.population.cma import Cma
+
+METHODS: dict[str, type[Any]] = {method.name: method for method in (Adam, Lbfgs, Cma)}
+
+
+def settings_of(method: Any) -> Any:
+    """The settings of a method given by name or as settings; raises ValueError or TypeError that says what is allowed."""
+    if isinstance(method, str):
+        if method in METHODS:
+            return METHODS[method]()
+        close = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.0)
+        raise ValueError(
+            f"unknown method {method!r}, did you mean {close[0]!r}? There are: {', '.join(METHODS)}"
+        )
+    if isinstance(method, type) or not callable(getattr(method, "start", None)):
+        given = (
+            f"the class {method.__name__}" if isinstance(method, type) else type(method).__name__
+        )
+        raise TypeError(
+            f"method must be a name or settings such as Adam(step_size=0.1), got {given}"
+        )
+    return method

@@ -1,0 +1,316 @@
+"""CMA-ES: first choice without gradients, for up to a few hundred parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from optimizers.checks import check_count, check_number
+from optimizers.evaluation import Evaluation, Incumbent, Query, ranking
+from optimizers.population.bounds import folded
+from optimizers.population.recombination import Recombination, default_population, recombination
+from optimizers.population.stopping import Stall
+from optimizers.problem import Problem
+from optimizers.state import check_answer, restore, seeded, snapshot
+
+
+@dataclass(frozen=True)
+class Cma:
+    """Active CMA-ES with restarts, batched over independent runs: when only values are there, or gradients mislead.
+
+    population: candidates in a generation, 4 + 3 ln d by default. deviation: first standard deviation, in units of each
+    parameter's scale. covariance: "full" learns d^2 numbers, "diagonal" d of them (several hundred parameters and more).
+    runs: independent searches in one batch; run r draws the same numbers as a single run with seed + r.
+    restarts: how often a run that has stalled starts anew from a random point with twice the population (Auger and Hansen, 2005).
+
+        y_i = B D z_i,  x_i = m + s y_i,  z_i ~ N(0, I),  C = B D^2 B^T
+        m <- m + s sum_parents w_i y_i
+        p_s <- (1 - c_s) p_s + sqrt(c_s (2 - c_s) mu) C^(-1/2) sum_parents w_i y_i,   s <- s exp(c_s / d_s (|p_s| / E|N(0, I)| - 1))
+        p_c <- (1 - c_c) p_c + h sqrt(c_c (2 - c_c) mu) sum_parents w_i y_i
+        C <- (1 - c_1 - c_mu sum w_i) C + c_1 p_c p_c^T + c_mu sum w_i y_i y_i^T,   over all ranks, the worst with w_i < 0
+
+    Hansen, The CMA Evolution Strategy: A Tutorial, 2016. Constraints enter by rank: feasible candidates by value, then the others
+    by violation. Bounds are mirrors, so the model lives in the whole space and queries in the box. Failed candidates rank last
+    and are never parents.
+    """
+
+    population: int | None = None
+    deviation: float = 0.3
+    covariance: Literal["full", "diagonal"] = "full"
+    runs: int = 1
+    restarts: int = 9
+
+    name: ClassVar[str] = "cma"
+    order: ClassVar[int] = 0
+    handles_constraints: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.population is not None:
+            check_count("population", self.population, least=4)
+        check_number("deviation", self.deviation, above=0)
+        if self.covariance not in ("full", "diagonal"):
+            raise ValueError(f'covariance must be "full" or "diagonal", got {self.covariance!r}')
+        check_count("runs", self.runs)
+        check_count("restarts", self.restarts, least=0)
+
+    def start(self, problem: Problem, seed: int = 0) -> RunningCma:
+        """A running search for this problem."""
+        return RunningCma(self, problem, seed)
+
+
+class RunningCma:
+    """CMA-ES between ask and tell; see `Cma`.
+
+    Tensors lead with the runs R. mean: (R, d) in units of the scales, not folded. deviation: (R,). covariance and basis:
+    (R, d, d), only (R, d) and none when diagonal. lengths: (R, d), square roots of eigenvalues. noise, steps: (R, P, d), the
+    generation that was asked, P the largest population; runs with smaller ones leave rows unused.
+    """
+
+    FIELDS = (
+        "mean", "deviation", "covariance", "basis", "lengths", "path_step", "path_covariance",
+        "noise", "steps", "asked", "populations", "generations", "restarts", "stalls", "done", "best", "generators", "_events",
+    )  # fmt: skip
+
+    def __init__(self, settings: Cma, problem: Problem, seed: int) -> None:
+        self.settings, self.problem = settings, problem
+        self.generators = [seeded(problem, seed + run) for run in range(settings.runs)]
+        runs, d = settings.runs, problem.dimension
+        self._lower, self._upper = problem.lower / problem.scale, problem.upper / problem.scale
+        self._bounded = bool(problem.lower.isfinite().any() | problem.upper.isfinite().any())
+        self._diagonal = settings.covariance == "diagonal"
+        zeros = problem.start.new_zeros
+        self.mean = (problem.start / problem.scale).repeat(runs, 1)
+        self.deviation = zeros(runs) + settings.deviation
+        identity = torch.eye(d, dtype=problem.dtype, device=problem.device)
+        self._identity = torch.ones_like(problem.start) if self._diagonal else identity
+        self.covariance = self._identity.repeat(runs, *[1] * self._identity.ndim)
+        self.basis = None if self._diagonal else self.covariance.clone()
+        self.lengths = zeros(runs, d) + 1
+        self.path_step, self.path_covariance = zeros(runs, d), zeros(runs, d)
+        self.noise = self.steps = zeros(runs, 0, d)
+        self.asked = 0
+        self.populations = [settings.population or default_population(d)] * runs
+        self.generations = [0] * runs
+        self.restarts = [0] * runs
+        self.stalls: list[list[float]] = [[] for _ in range(runs)]
+        self.done: str | None = None
+        self.best = Incumbent(problem.start)
+        self._events: list[str] = []
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Weights and rates of every run as tensors (R, ...); they depend on the populations only."""
+        d, like = self.problem.dimension, self.mean
+        rates = [recombination(count, d, self._diagonal) for count in self.populations]
+        largest = max(self.populations)
+        padded = [rate.weights + (0.0,) * (largest - len(rate.weights)) for rate in rates]
+        self._weights = like.new_tensor(padded)
+        self._rates: list[Recombination] = rates
+        column = {
+            name: like.new_tensor([[getattr(rate, name)] for rate in rates])
+            for name in (
+                "effective",
+                "rank_one",
+                "rank_mu",
+                "path_covariance",
+                "path_step",
+                "damping",
+            )
+        }
+        self._step_keep = 1 - column["path_step"]
+        self._step_gain = (
+            column["path_step"] * (2 - column["path_step"]) * column["effective"]
+        ).sqrt()
+        self._path_keep = 1 - column["path_covariance"]
+        self._path_gain = (
+            column["path_covariance"] * (2 - column["path_covariance"]) * column["effective"]
+        ).sqrt()
+        self._path_loss = column["path_covariance"] * (2 - column["path_covariance"])
+        self._adaptation = (column["path_step"] / column["damping"])[:, 0]
+        self._rank_one, self._rank_mu = column["rank_one"], column["rank_mu"]
+        self._keep = 1 - column["rank_one"] - column["rank_mu"] * self._weights.sum(1, keepdim=True)
+        self._expected = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))  # E|N(0, I)|
+        # an eigenbasis that lags a tenth of the time in which the covariance changes costs no progress
+        self._gaps = [max(1, int(1 / (10 * d * (rate.rank_one + rate.rank_mu)))) for rate in rates]
+        ranks = torch.arange(largest, device=like.device)
+        counts = torch.tensor(self.populations, device=like.device)
+        self._used = ranks < counts[:, None]  # (R, P)
+        self._full = len(set(self.populations)) == 1
+
+    def ask(self, remaining: float = math.inf) -> Query:
+        """One generation of every run, (sum of populations, d), or the part of it that the budget allows."""
+        if self.asked == 0:
+            self._draw()
+        mean, deviation = self.mean[:, None], self.deviation[:, None, None]
+        points = mean + deviation * self.steps
+        if self._bounded:
+            points = folded(points, self._lower, self._upper)
+        points = points.flatten(0, 1) if self._full else points[self._used]
+        points = points * self.problem.scale
+        if self._bounded:
+            points = points.clamp(self.problem.lower, self.problem.upper)  # round-off of the scale
+        if remaining < len(points):
+            points = points[: max(1, int(remaining))]
+        self.asked = len(points)
+        return Query(points, order=0, tag=f"generation {max(self.generations)}")
+
+    def _draw(self) -> None:
+        d, dtype, device = self.problem.dimension, self.problem.dtype, self.problem.device
+        drawn = [
+            torch.randn(count, d, generator=generator, dtype=dtype, device=device)
+            for count, generator in zip(self.populations, self.generators, strict=True)
+        ]
+        if self._full:
+            self.noise = torch.stack(drawn)
+        else:
+            self.noise = self.mean.new_zeros(len(drawn), max(self.populations), d)
+            for run, rows in enumerate(drawn):
+                self.noise[run, : len(rows)] = rows
+        steps = self.noise * self.lengths[:, None]
+        self.steps = steps if self.basis is None else steps @ self.basis.mT
+
+    def tell(self, query: Query, evaluation: Evaluation) -> None:
+        """Learn from a generation; a part of one, which ends a budget, only updates the best point."""
+        check_answer(query, evaluation, expected=self.asked)
+        self.best.offer(query.points, evaluation)
+        self.asked = 0
+        if len(query.points) < sum(self.populations):
+            return
+        value, ok = self._by_run(evaluation.value, math.inf), self._by_run(evaluation.ok, False)
+        violation = None
+        if evaluation.constraints is not None:
+            violation = self._by_run(evaluation.violation, math.inf)
+        order = ranking(value, violation)
+        weights = torch.zeros_like(value).scatter_(1, order, self._weights)
+        all_ok = bool(evaluation.ok.all())
+        if not all_ok:  # a failed candidate may be punished, but must not lead
+            weights = weights.where(ok | (weights < 0), 0.0)
+            leading = weights.clamp(min=0.0).sum(1, keepdim=True)
+            weights = torch.where((weights > 0) & (leading > 0), weights / leading, weights)
+        self._update(weights, None if all_ok else ok.any(1))
+        self._decompose()
+        self._restart_stalled(value, violation, order)
+
+    def _by_run(self, rows: Tensor, missing: float | bool) -> Tensor:
+        """Rows (sum of populations,) of a query as (R, P)."""
+        if self._full:
+            return rows.view(len(self.populations), -1)
+        return rows.new_full(self._used.shape, missing).masked_scatter(self._used, rows)
+
+    def _update(self, weights: Tensor, alive: Tensor | None) -> None:
+        """One step of the formulas of `Cma`; runs that are not alive, without one success, stay as they are."""
+        noise, steps, d = self.noise, self.steps, self.problem.dimension
+        parents = weights.clamp(min=0.0)[:, None]
+        step = (parents @ steps)[:, 0]
+        whitened = (parents @ noise)[:, 0]
+        if self.basis is not None:
+            whitened = (self.basis @ whitened[..., None])[..., 0]
+        self.generations = [generation + 1 for generation in self.generations]
+        path_step = self._step_keep * self.path_step + self._step_gain * whitened
+        length = path_step.norm(dim=1) / self._expected
+        horizon = [
+            (1.4 + 2 / (d + 1)) * math.sqrt(1 - (1 - rate.path_step) ** (2 * generation))
+            for rate, generation in zip(self._rates, self.generations, strict=True)
+        ]
+        moving = (length < length.new_tensor(horizon)).to(length.dtype)[:, None]
+        path = self._path_keep * self.path_covariance + moving * self._path_gain * step
+        keep = self._keep + self._rank_one * self._path_loss * (1 - moving)
+        # negative weights act on steps of equal length, so that no long step can make the covariance indefinite
+        punishment = d / (noise.square().sum(2) + 1e-12)
+        shares = torch.where(weights < 0, weights * punishment, weights) * self._rank_mu
+        if self.basis is None:
+            learnt = (shares[:, None] @ steps.square())[:, 0] + self._rank_one * path.square()
+            covariance = keep * self.covariance + learnt
+        else:
+            learnt = (steps * shares[..., None]).mT @ steps
+            learnt = torch.baddbmm(learnt, (self._rank_one * path)[..., None], path[:, None])
+            covariance = keep[..., None] * self.covariance + learnt
+        mean = self.mean + self.deviation[:, None] * step
+        deviation = self.deviation * (self._adaptation * (length - 1)).clamp(max=1.0).exp()
+        new = (mean, deviation, covariance, path_step, path)
+        names = ("mean", "deviation", "covariance", "path_step", "path_covariance")
+        for name, tensor in zip(names, new, strict=True):
+            if alive is not None:
+                tensor = tensor.where(alive.view(-1, *[1] * (tensor.ndim - 1)), getattr(self, name))
+            setattr(self, name, tensor)
+
+    def _decompose(self) -> None:
+        """Refresh the lengths and the basis of the runs where they are due."""
+        if self.basis is None:
+            self.lengths = self.covariance.clamp(min=torch.finfo(self.mean.dtype).tiny).sqrt()
+            return
+        due = [run for run, gap in enumerate(self._gaps) if self.generations[run] % gap == 0]
+        if not due:
+            return
+        chosen = self.covariance if len(due) == len(self._gaps) else self.covariance[due]
+        squares, basis = torch.linalg.eigh((chosen + chosen.mT) / 2)
+        floor = squares[:, -1:] * torch.finfo(squares.dtype).eps
+        lengths = squares.maximum(floor).sqrt()
+        if len(due) == len(self._gaps):
+            self.lengths, self.basis = lengths, basis
+        else:
+            self.lengths = self.lengths.index_put((torch.tensor(due),), lengths)
+            self.basis = self.basis.index_put((torch.tensor(due),), basis)
+
+    def _restart_stalled(self, value: Tensor, violation: Tensor | None, order: Tensor) -> None:
+        """Note how each run fares, and start those anew that have stalled."""
+        ranked = (value if violation is None else value + violation).gather(1, order)
+        middle = torch.tensor([[count // 2] for count in self.populations], device=value.device)
+        shortest, longest = self.lengths.aminmax(dim=1)
+        numbers = torch.stack(
+            (
+                ranked[:, 0],
+                ranked.gather(1, middle)[:, 0],
+                self.deviation * longest,
+                longest / shortest,
+            ),
+            1,
+        )
+        for run, row in enumerate(numbers.tolist()):
+            stall = Stall(
+                self.stalls[run],
+                self.populations[run],
+                self.problem.dimension,
+                self.settings.deviation,
+            )
+            reason = stall.reason(*row, round_off=torch.finfo(value.dtype).eps)
+            if reason is not None and self.restarts[run] <= self.settings.restarts:
+                self._restart(run, reason)
+
+    def _restart(self, run: int, reason: str) -> None:
+        self.restarts[run] += 1
+        if self.restarts[run] > self.settings.restarts:
+            if all(count > self.settings.restarts for count in self.restarts):
+                self.done = f"converged: {reason}"
+            return
+        self.populations[run] *= 2
+        label = "" if len(self.populations) == 1 else f" of run {run}"
+        self._events.append(f"restart{label} with population {self.populations[run]}, {reason}")
+        self.mean[run] = self.problem.sample(1, self.generators[run])[0] / self.problem.scale
+        self.deviation[run] = self.settings.deviation
+        self.covariance[run] = self._identity
+        if self.basis is not None:
+            self.basis[run] = self._identity
+        self.lengths[run] = 1.0
+        self.path_step[run] = self.path_covariance[run] = 0.0
+        self.generations[run], self.stalls[run] = 0, []
+        self._prepare()
+
+    def events(self) -> tuple[str, ...]:
+        """The restarts since the last call."""
+        happened, self._events = tuple(self._events), []
+        return happened
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of everything the search needs to go on."""
+        return snapshot(self, self.FIELDS)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of the same settings and problem."""
+        restore(self, self.FIELDS, state, self.problem.device)
+        self._prepare()
