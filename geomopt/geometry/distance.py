@@ -1,9 +1,9 @@
 """Distance from points to the surface of a mesh, and its sign inside a closed one.
 
 The nearest face is found in float32 on a copy of the mesh scaled to size one, so it may be one that
-is farther by about 1e-7 of the size. The nearest point on that face is computed anew in float64.
-With its place on the face held fixed, the derivative of the distance is exact: moving along the
-face changes nothing to first order.
+is farther by about 1e-7 of the size, or of the distance where that is larger. The nearest point on
+that face is computed anew in float64. With its place on the face held fixed, the derivative of the
+distance is exact: moving along the face changes nothing to first order.
 """
 
 from __future__ import annotations

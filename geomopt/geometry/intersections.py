@@ -14,7 +14,7 @@ from geomopt.geometry.distance import SearchTree
 from geomopt.geometry.mesh import Mesh, corner_positions
 from geomopt.launch import Vectors, launch
 
-PAIRS_AT_ONCE = 1_000_000  # about 500 MB of intermediate values
+PAIRS_AT_ONCE = 200_000  # about 150 MB of intermediate values
 TOUCH = 1e-9  # share of a triangle's size up to which it touches a plane and does not cross it
 MARGIN = 1e-6  # the boxes are float32 and of size one: more than their rounding
 
