@@ -1,0 +1,120 @@
+"""What a run says on stderr: one line rewritten in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from optimizers import Budget, Iterate
+
+_EVERY = 10.0  # seconds between lines where there is no terminal
+_TERMS = 4  # as many terms as fit a line
+
+
+def share(iterate: Iterate, budget: Budget) -> float | None:
+    """Part of the budget that is used up in [0, 1], None where only a target ends the run."""
+    used = {
+        "iterations": iterate.iteration + 1,
+        "evaluations": iterate.evaluations,
+        "gradients": iterate.gradients,
+        "seconds": iterate.seconds,
+    }
+    limits = {name: getattr(budget, name) for name in used}
+    shares = [used[name] / limit for name, limit in limits.items() if limit is not None]
+    return min(1.0, max(shares)) if shares else None
+
+
+class Progress:
+    """Shows each iterate of a run; a context manager, silent with `wanted=False`."""
+
+    def __init__(self, title: str, budget: Budget, wanted: bool = True) -> None:
+        self.title, self.budget, self.wanted = title, budget, wanted
+        self._bar: Any = None
+        self._began = self._spoke = time.monotonic()
+        self._first: float | None = None
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        if self.wanted and sys.stderr.isatty():
+            self._bar = _bar()
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=None, text="starting", rate="")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, iterate: Iterate) -> None:
+        """Show one iterate."""
+        if not self.wanted:
+            return
+        now = time.monotonic()
+        done = share(iterate, self.budget)
+        if self._first is None:
+            self._first, self._began = done or 0.0, now
+        else:
+            self._count += 1
+        rate = self._count / (now - self._began) if now > self._began else 0.0
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                total=None if done is None else 1.0,
+                completed=done or 0.0,
+                text=_numbers(iterate),
+                rate=f"{rate:.1f}/s" if rate else "",
+            )
+        elif self._count == 0 or now - self._spoke >= _EVERY or done == 1.0:
+            self._spoke = now
+            parts = [f"{self.title}: iterate {iterate.iteration}", _numbers(iterate)]
+            if rate:
+                parts.append(f"{rate:.1f}/s")
+            if done and (self._first or 0.0) < done < 1.0:
+                left = (now - self._began) * (1 - done) / (done - (self._first or 0.0))
+                parts.append(f"{_clock(left)} left")
+            sys.stderr.write("  ".join(parts) + "\n")
+            sys.stderr.flush()
+
+
+def _numbers(iterate: Iterate) -> str:
+    parts = [f"value {iterate.value:.4g}"]
+    if iterate.violation > 0:
+        parts.append(f"violation {iterate.violation:.2g}")
+    terms = [(name, number) for name, number in iterate.terms.items() if math.isfinite(number)]
+    parts += [f"{name} {number:.3g}" for name, number in terms[:_TERMS]]
+    return "  ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[text]}"),
+        TextColumn("[dim]{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

@@ -1,0 +1,272 @@
+"""A scene as PyVista actors. The only file that touches them.
+
+Actors are made once by name. Afterwards a frame replaces positions in place; a change of topology
+replaces the input of a mapper, never the actor, so the camera, the lighting and the window stay as
+the user left them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from geomopt.errors import BackendUnavailable
+from geomopt.geometry.mesh import Mesh
+from geomopt.viewer.mosaic import mosaic
+from geomopt.viewer.scene import Scene
+
+BACKGROUND = "#f4f5f7"
+HORIZON = "#d9dee6"
+INK = "#1f2933"
+_SHEET = (244, 245, 247)  # BACKGROUND as bytes: the sheet of pictures has no visible edge
+_COLORS = ("#a3bcdb", "#d9a679", "#9cbf95", "#c39bc4", "#c9c27c")
+_POINT_COLOR, _LINE_COLOR = "#c2452d", "#30475e"
+_SCALAR_BAR = {
+    "color": INK,
+    "vertical": True,
+    "position_x": 0.04,
+    "position_y": 0.55,
+    "width": 0.05,
+    "height": 0.36,
+    "n_labels": 3,
+    "fmt": "%.3g",
+    "label_font_size": 13,
+    "title_font_size": 14,
+}
+
+
+def make_plotter(scene: Scene, size: tuple[int, int] = (960, 600), off_screen: bool = True) -> Any:
+    """A PyVista plotter (width, height) with a panel for meshes and, if the scene has images, one
+    beside it.
+    """
+    import pyvista
+
+    if scene.images:
+        plotter = pyvista.Plotter(
+            shape=(1, 2), off_screen=off_screen, window_size=list(size), border=False
+        )
+    else:
+        plotter = pyvista.Plotter(off_screen=off_screen, window_size=list(size))
+    for renderer in plotter.renderers:
+        renderer.set_background(BACKGROUND, top=HORIZON)
+    return plotter
+
+
+class Stage:
+    """The actors of one plotter; `draw` shows a scene with them.
+
+    A plotter of one panel shows meshes, points and lines; the second panel of one with two shows
+    the images.
+    """
+
+    def __init__(self, plotter: Any) -> None:
+        self.plotter = plotter
+        self._actors: dict[str, Any] = {}
+        self._caption: Any = None
+        self._sheet: Any = None
+        self._has_images = len(plotter.renderers) > 1
+        plotter.subplot(0, 0)
+        plotter.enable_anti_aliasing("msaa", multi_samples=4)
+
+    def draw(self, scene: Scene, caption: str = "") -> None:
+        """Show a scene in place of the last one."""
+        self.plotter.subplot(0, 0)
+        shown = set()
+        for place, (name, mesh) in enumerate(scene.meshes.items()):
+            shown.add(f"mesh {name}")
+            self._draw_mesh(
+                f"mesh {name}", mesh, scene.fields.get(name, {}), _COLORS[place % len(_COLORS)]
+            )
+        for name, positions in scene.points.items():
+            shown.add(f"points {name}")
+            cloud = _points(positions)
+            style = {"color": _POINT_COLOR, "point_size": 7, "render_points_as_spheres": True}
+            self._draw_data(f"points {name}", cloud, lambda data, style=style: style)
+        for name, segments in scene.lines.items():
+            shown.add(f"lines {name}")
+            self._draw_data(
+                f"lines {name}",
+                _segments(segments),
+                lambda data: {"color": _LINE_COLOR, "line_width": 2},
+            )
+        for name, actor in self._actors.items():
+            actor.visibility = name in shown and actor.mapper.dataset.n_points > 0
+        if self._caption is None:
+            self._caption = self.plotter.add_text(
+                caption or " ", position=(14, 12), font_size=9, color=INK
+            )
+        self._caption.SetInput(caption or " ")
+        if self._has_images:
+            self._draw_images(scene)
+        self.plotter.subplot(0, 0)
+
+    def look_at(self, bounds: np.ndarray) -> None:
+        """Place the camera so that the box (2, 3) fills the view, seen obliquely from above with z
+        up.
+        """
+        self.plotter.subplot(0, 0)
+        self.plotter.camera_position = [(1.0, -1.6, 0.9), (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)]
+        self.plotter.reset_camera(bounds=list(bounds.T.ravel()))
+        self.plotter.camera.zoom(1.15)
+
+    def orbit(self, degrees: float) -> None:
+        """Turn the camera about the vertical axis through its focus."""
+        camera = self.plotter.renderers[0].camera
+        camera.Azimuth(degrees)
+        self.plotter.renderers[0].ResetCameraClippingRange()
+
+    def mesh_positions(self, name: str) -> np.ndarray:
+        """Positions (V, 3) that are displayed for a mesh."""
+        return np.asarray(self._actors[f"mesh {name}"].mapper.dataset.points)
+
+    def _draw_mesh(self, key: str, mesh: Mesh, fields: Mapping[str, Tensor], color: str) -> None:
+        data = _polydata(mesh, fields)
+
+        def style(made: Any) -> dict[str, Any]:
+            look: dict[str, Any] = {
+                "ambient": 0.3,
+                "diffuse": 0.75,
+                "specular": 0.15,
+                "interpolation": "phong",
+            }
+            if fields:
+                bar = {**_SCALAR_BAR, "title": next(iter(fields))}
+                return {**look, "scalars": "field", "cmap": "viridis", "scalar_bar_args": bar}
+            if mesh.colors is not None:
+                return {**look, "scalars": "colors", "rgb": True}
+            return {**look, "color": color}
+
+        self._draw_data(key, data, style)
+        if fields and len(mesh.vertices):
+            values = _array(next(iter(fields.values())))
+            finite = values[np.isfinite(values)]
+            if len(finite):
+                self._actors[key].mapper.scalar_range = (float(finite.min()), float(finite.max()))
+
+    def _draw_data(self, key: str, data: Any, style: Callable[[Any], dict[str, Any]]) -> None:
+        actor = self._actors.get(key)
+        if actor is None:
+            if (
+                data.n_points
+            ):  # PyVista refuses an empty mesh; the actor is made when there is something to show
+                self._actors[key] = self.plotter.add_mesh(
+                    data, name=key, reset_camera=False, **style(data)
+                )
+            return
+        shown = actor.mapper.dataset
+        if _same_topology(shown, data):
+            shown.points[:] = data.points
+            for name in data.point_data:
+                shown.point_data[name][:] = data.point_data[name]
+            shown.Modified()
+        else:
+            actor.mapper.dataset = data
+
+    def _draw_images(self, scene: Scene) -> None:
+        import pyvista
+
+        renderer = self.plotter.renderers[1]
+        width, height = (int(part) for part in renderer.GetSize())
+        if min(width, height) < 2:  # a window that has not been shown has no size yet
+            width, height = self.plotter.window_size[0] // 2, self.plotter.window_size[1]
+        sheet = mosaic(scene.images, (height, width), background=_SHEET)
+        # VTK counts rows from below
+        pixels = np.ascontiguousarray(sheet[::-1]).reshape(-1, 3)
+        image = pyvista.ImageData(dimensions=(width, height, 1))
+        image.point_data["colors"] = pixels
+        if self._sheet is not None and self._sheet.GetInput().GetDimensions() == (width, height, 1):
+            shown = self._sheet.GetInput()
+            pyvista.wrap(shown).point_data["colors"][:] = pixels
+            shown.GetPointData().GetScalars().Modified()
+            shown.Modified()
+            return
+        self.plotter.subplot(0, 1)
+        renderer.set_background(BACKGROUND)
+        if self._sheet is not None:
+            self._sheet.SetInputData(image)
+        else:
+            from vtkmodules.vtkRenderingCore import vtkImageActor
+
+            image.set_active_scalars("colors")
+            self._sheet = vtkImageActor()
+            self._sheet.SetInputData(image)
+            self._sheet.SetInterpolate(False)
+            self.plotter.add_actor(self._sheet, name="images", reset_camera=False, pickable=False)
+        renderer.enable_parallel_projection()
+        camera = renderer.camera
+        camera.position = ((width - 1) / 2, (height - 1) / 2, 1000.0)
+        camera.focal_point = ((width - 1) / 2, (height - 1) / 2, 0.0)
+        camera.up = (0.0, 1.0, 0.0)
+        camera.parallel_scale = height / 2
+        renderer.SetInteractive(False)
+
+
+def require_display() -> None:
+    """Raise BackendUnavailable if no window can be opened here."""
+    import os
+    import sys
+
+    if sys.platform == "linux" and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        raise BackendUnavailable(
+            "there is no display to open a window on; write a file instead: "
+            "geomopt view RUN --save run.mp4 (or .gif, .png)"
+        )
+
+
+def _polydata(mesh: Mesh, fields: Mapping[str, Tensor]) -> Any:
+    import pyvista
+
+    vertices, faces = _array(mesh.vertices), _array(mesh.faces)
+    data = pyvista.PolyData()
+    data.points = np.array(vertices, dtype=np.float32)
+    if len(faces):
+        data.faces = np.concatenate([np.full((len(faces), 1), 3), faces], axis=1).ravel()
+    if len(vertices):
+        data.point_data.active_normals = _array(mesh.vertex_normals).astype(np.float32)
+        if fields:
+            data.point_data["field"] = _array(next(iter(fields.values()))).astype(np.float32)
+        elif mesh.colors is not None:
+            data.point_data["colors"] = (
+                (np.clip(_array(mesh.colors), 0, 1) * 255).round().astype(np.uint8)
+            )
+    return data
+
+
+def _points(positions: Tensor) -> Any:
+    import pyvista
+
+    return (
+        pyvista.PolyData(np.array(_array(positions), dtype=np.float32))
+        if len(positions)
+        else pyvista.PolyData()
+    )
+
+
+def _segments(segments: Tensor) -> Any:
+    import pyvista
+
+    data = pyvista.PolyData()
+    count = len(segments)
+    if count:
+        data.points = np.array(_array(segments).reshape(-1, 3), dtype=np.float32)
+        ends = np.arange(2 * count).reshape(count, 2)
+        data.lines = np.concatenate([np.full((count, 1), 2), ends], axis=1).ravel()
+    return data
+
+
+def _same_topology(a: Any, b: Any) -> bool:
+    return (
+        a.n_points == b.n_points
+        and a.point_data.keys() == b.point_data.keys()
+        and np.array_equal(a.faces, b.faces)
+        and np.array_equal(a.lines, b.lines)
+    )
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
