@@ -151,8 +151,8 @@ def test_gradients_agree_with_finite_differences(shared, backend):
     attributes = torch.rand(
         *(() if shared else (2,)), clip.shape[1], 3, dtype=F64, generator=torch.Generator().manual_seed(2)
     )
-    size = (7, 9)
-    assert rasterize(clip, faces, size).mask.float().mean() > 0.5
+    size = (5, 7)
+    assert rasterize(clip, faces, size).mask.sum() > 25
     clip.requires_grad_()
     attributes.requires_grad_()
 
@@ -267,6 +267,5 @@ def test_second_derivatives_are_refused():
     clip, faces = soup(1)
     clip.requires_grad_()
     total = rasterize(clip, faces, (8, 8)).barycentric.square().sum()
-    (slope,) = torch.autograd.grad(total, clip, create_graph=True)
-    with pytest.raises((NotImplementedError, RuntimeError)):
-        slope.sum().backward()
+    with pytest.raises(NotImplementedError, match="second derivative"):
+        torch.autograd.grad(total, clip, create_graph=True)
