@@ -1,11 +1,13 @@
-"""FlexiCubes: a mesh out of a scalar field on a grid, differentiable in the field, the grid and the weights.
+"""FlexiCubes: a mesh out of a scalar field on a grid, differentiable in the field, the grid and the
+weights.
 
     grid = DenseGrid(32)
-    corner_weights, edge_weights, split_weights = used_weights(raw_weights)
-    surface = extract_surface(sdf, grid, corner_weights, edge_weights, split_weights, used_deformation(raw, grid))
+    deformation = used_deformation(raw_deformation, grid)
+    surface = extract_surface(sdf, grid, *used_weights(raw_weights), deformation)
     loss = image_loss(surface.vertices, surface.faces) + 0.5 * surface.deviation_loss()
 
-Shen et al., "Flexible Isosurface Extraction for Gradient-Based Mesh Optimization", ACM TOG 42(4), 2023.
+Shen et al., "Flexible Isosurface Extraction for Gradient-Based Mesh Optimization", ACM TOG 42(4),
+2023.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ WEIGHT_RANGE = (
 class Surface:
     """An extracted surface.
 
-    vertices (V, 3), faces (F, 3) int32 wound so that normals point to sdf > 0, features (V, K) or None. In mode "train" the
-    vertices of the cells come first and the midpoints of the quads after them.
+    vertices (V, 3), faces (F, 3) int32 wound so that normals point to sdf > 0, features (V, K) or
+    None. In mode "train" the vertices of the cells come first and the midpoints of the quads after
+    them.
     """
 
     vertices: Tensor
@@ -44,10 +47,12 @@ class Surface:
     _deviation: Callable[[Tensor], Tensor] = field(repr=False, compare=False)
 
     def deviation_loss(self) -> Tensor:
-        """How far the vertices are from being equidistant from their plain crossings, as a scalar in units of length.
+        """How far the vertices are from being equidistant from their plain crossings, as a scalar
+        in units of length.
 
-        Mean over all pairs of a vertex v and an edge e of its loop of |d_e - mean_e d_e|, d_e = |v - p_e|, with p_e the crossing
-        that ignores the weights; 0 for an empty surface (Shen et al. 2023, equation 8).
+        Mean over all pairs of a vertex v and an edge e of its loop of |d_e - mean_e d_e| with
+        d_e = |v - p_e| and p_e the crossing that ignores the weights (L_dev of Shen et al. 2023);
+        0 for an empty surface.
         """
         return self._deviation(self.vertices)
 
@@ -68,20 +73,28 @@ def extract_surface(
     close_boundary: bool = False,
     backend: str = "warp",
 ) -> Surface:
-    """Extract the surface sdf = 0 with FlexiCubes (Shen et al. 2023, sections 4.1 to 4.3).
+    """Extract the surface sdf = 0 with FlexiCubes (Shen et al. 2023, section 4).
 
-    sdf (N,): field at the grid points, negative inside, 0 counts as outside; float32 or float64, which decides the precision.
-    corner_weights (C, 8), edge_weights (C, 12), split_weights (C,): positive used values (see `used_weights`), 1 where None.
-        Corner k of a cell is at offset (k & 1, (k >> 1) & 1, k >> 2); edges are numbered by axis, then by their start corner.
+    sdf (N,): field at the grid points, negative inside, 0 counts as outside; its dtype, float32 or
+        float64, is that of the other tensors and of the result.
+    corner_weights (C, 8), edge_weights (C, 12), split_weights (C,): positive used values (see
+        `used_weights`), exactly 1 where None. Corner k of a cell is at offset (k & 1, (k >> 1) & 1,
+        k >> 2); edges are numbered by axis, then by their start corner.
     deformation (N, 3): added to the grid points, in units of length.
-    mode: "train" splits each quad into four triangles around a midpoint that split_weights move; "test" into two.
+    mode: "train" splits each quad into four triangles around a midpoint that split_weights move;
+        "test" into two, on the diagonal whose split weights have the larger product.
     features (N, K): interpolated to the vertices with the same weights.
-    close_boundary: take everything outside the box as outside, which caps the surface flush with the box; otherwise it ends
-        open there. The points around the box count as infinitely far outside, so a cap has no gradient in the field across it.
-    backend: "warp" (kernels, CPU and CUDA) or "torch" (plain operations, which also has second derivatives).
-    Where both values of an edge are below the machine epsilon times the largest of the cell the gradient is bounded.
-    A field without a sign change gives an empty surface with zero gradients.
-    Raises InputError for a wrong shape, dtype, device or option, for NaN or infinite values, and for weights that are not positive.
+    close_boundary: take everything outside the box as outside, which caps the surface flush with
+        the box; otherwise it ends open at the outermost cells. The points around the box count as
+        infinitely far outside, so a cap does not move with the field under it.
+    backend: "warp" (kernels, CPU and CUDA) or "torch" (plain operations, which also have second
+        derivatives).
+
+    Positions and gradients are finite for every finite field: the gradient is bounded on an edge
+    where both values are below the machine epsilon times the largest value of the cell. A field
+    without a sign change gives an empty surface with zero gradients.
+    Raises InputError for a wrong shape, dtype, device or option, for NaN or infinite values, and
+    for weights that are not positive.
     """
     if not isinstance(grid, DenseGrid):
         raise InputError(f"grid must be a DenseGrid, got {type(grid).__name__}")
@@ -111,7 +124,7 @@ def _check(
     *,
     positive: bool = False,
 ) -> None:
-    """Check one argument. The values are read once, without temporaries: the weights are most of the memory of a call."""
+    """Check one argument; its values are read once, as the weights are most of the memory."""
     if value is None and name != "sdf":
         return
     value = check_tensor(name, value, shape, like=None if value is sdf else sdf, finite=False)
@@ -125,10 +138,13 @@ def _check(
         if not math.isfinite(float(values.sum())):
             check_tensor(name, value)
         return
-    # read as integers, the bits of the positive finite numbers are those between 0 and the bits of infinity
-    bits = torch.int32 if values.dtype == torch.float32 else torch.int64
-    low, high = (int(bound) for bound in torch.aminmax(values.view(bits)))
-    if low <= 0 or high >= int(values.new_tensor(float("inf")).view(bits)):
+    read, limit = values, float("inf")
+    if values.dtype == torch.float32:
+        # in single precision integers are compared faster; 0x7F800000 holds the bits of infinity,
+        # above it are those of NaN
+        read, limit = values.view(torch.int32), 0x7F800000
+    low, high = (bound.item() for bound in torch.aminmax(read))
+    if not (low > 0 and high < limit):
         check_tensor(name, value)
         bad = int((values <= 0).sum())
         raise InputError(
@@ -137,9 +153,10 @@ def _check(
 
 
 def used_weights(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Map unbounded parameters (C, 21) to positive weights: corner_weights (C, 8), edge_weights (C, 12), split_weights (C,).
+    """Map unbounded parameters (C, 21) to positive weights (C, 8), (C, 12) and (C,).
 
-    Columns 0-7 and 8-19: 1 + 0.99 tanh(raw), in (0.01, 1.99). Column 20: 0.99 logistic(raw) + 0.005. Raw 0 is neutral.
+    Columns 0-7 give the corner weights and 8-19 the edge weights, 1 + 0.99 tanh(raw) in (0.01,
+    1.99); column 20 the split weights, 0.005 + 0.99 logistic(raw). Raw 0 is neutral.
     Raises InputError for a wrong shape or a value that is not finite.
     """
     _check("raw", raw, (None, 21), raw)
@@ -149,7 +166,8 @@ def used_weights(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def used_deformation(raw: Tensor, grid: DenseGrid, limit: float = 0.5) -> Tensor:
-    """Map unbounded parameters (N, 3) to displacements of the grid points that stay below `limit` cell edges on each axis.
+    """Map unbounded parameters (N, 3) to displacements of the grid points that stay below `limit`
+    cell edges on each axis.
 
     Below limit 0.5 neighbouring points cannot pass each other. Raw 0 is no displacement.
     Raises InputError for a wrong shape, a value that is not finite or a limit outside (0, 0.5].

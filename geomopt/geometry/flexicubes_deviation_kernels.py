@@ -1,4 +1,6 @@
-"""Kernels of the deviation loss: how far each dual vertex is from being equidistant from its plain crossings."""
+"""Kernels of the deviation loss: how far each dual vertex is from being equidistant from its plain
+crossings.
+"""
 
 from functools import cache
 from types import SimpleNamespace
@@ -99,7 +101,9 @@ def deviation_kernels(scalar: Any) -> SimpleNamespace:
         sdf_gradient: wp.array(dtype=scalar),
         deformation_gradient: wp.array(dtype=vec3),
     ):
-        """Adjoint of `measure_deviation` times `gradient`; a vertex on a crossing takes no part in its distance."""
+        """Adjoint of `measure_deviation` times `gradient`; a vertex on a crossing takes no part in
+        its distance.
+        """
         slot = first + wp.tid()
         case = int(loop_cases[slot])
         place = along(surface_cells[slot], cells[1], cells[2])

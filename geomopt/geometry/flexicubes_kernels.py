@@ -1,11 +1,13 @@
-"""Kernels of the dual vertices, the quad midpoints and their adjoints, built once for each precision.
+"""Kernels of the dual vertices, the quad midpoints and their adjoints, built once for each
+precision.
 
-Notation of Shen et al. 2023: s the field, a the corner weights (alpha), b the edge weights (beta), g the split weights (gamma),
-x the deformed grid points. Every kernel works on one surface cell or on one quad.
+Notation of Shen et al. 2023: s the field, a the corner weights (alpha), b the edge weights (beta),
+g the split weights (gamma), x the deformed grid points. Every kernel works on one surface cell or
+on one quad.
 
-The field is divided by the largest finite |s| of its cell first: that changes no crossing, keeps all products in range, and
-makes the guard of the denominators a relative one. A point outside the box has s = +inf; the crossing on an edge to it is its
-other end.
+The field is divided by the largest finite |s| of its cell first: that changes no crossing, keeps
+all products in range, and makes the guard of the denominators a relative one. A point outside the
+box has s = +inf; the crossing on an edge to it is its other end.
 """
 
 from functools import cache
@@ -50,7 +52,9 @@ def kernels(scalar: Any) -> SimpleNamespace:
     closest = wp.constant(
         scalar(limits.eps)
     )  # narrowest denominator of a gradient, relative to the cell
-    smallest = wp.constant(scalar(limits.tiny * 1e8))  # its inverse is still far from overflow
+    smallest = wp.constant(
+        scalar(limits.tiny / limits.eps**2)
+    )  # 1 / (smallest closest) is far from overflow
     zero, half, one = (wp.constant(scalar(value)) for value in (0.0, 0.5, 1.0))
 
     @wp.func(module=home)
@@ -95,7 +99,7 @@ def kernels(scalar: Any) -> SimpleNamespace:
 
     @wp.func(module=home)
     def share(first: scalar, second: scalar):
-        """Weight of the first end in the crossing between the weighted values `first` and `second`."""
+        """Weight of the first end in the crossing between two weighted values."""
         if wp.isinf(first):
             return zero
         if wp.isinf(second):
@@ -214,7 +218,9 @@ def kernels(scalar: Any) -> SimpleNamespace:
         edge_weights_gradient: wp.array2d(dtype=scalar),
         features_gradient: wp.array2d(dtype=scalar),
     ):
-        """Adjoint of `place_vertices`. The weights are stored to, the fields of the grid points added to."""
+        """Adjoint of `place_vertices`. The weights are stored to, the fields of the grid points
+        added to.
+        """
         slot = first + wp.tid()
         cell = surface_cells[slot]
         case = int(loop_cases[slot])

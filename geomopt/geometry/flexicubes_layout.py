@@ -1,8 +1,10 @@
-"""What the extraction backends share: the numbered cells of the box, and the tensors that they read."""
+"""What the extraction backends share: the numbered cells of the box, and the tensors that they
+read.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from torch.nn.functional import pad
@@ -14,8 +16,8 @@ from geomopt.geometry.grid import DenseGrid
 class Layout:
     """A box of cells, with one layer of cells around the grid when it closes the boundary.
 
-    cells: cells along each axis, with the layer. layer: 0, or 1 when there is one. lower, spacing: lower corner of the box, with
-    the layer, and edge lengths of a cell.
+    cells: cells along each axis, with the layer. layer: 0, or 1 when there is one. lower, spacing:
+    lower corner of the box, with the layer, and edge lengths of a cell.
     """
 
     cells: tuple[int, int, int]
@@ -38,8 +40,9 @@ class Layout:
 class Fields:
     """The differentiable inputs of an extraction.
 
-    sdf (N,), corner_weights (C, 8), edge_weights (C, 12), split_weights (C,), deformation (N, 3), features (N, K); all but the
-    first may be None. N counts the points of the layout, with the layer; C the cells of the grid, without.
+    sdf (N,), corner_weights (C, 8), edge_weights (C, 12), split_weights (C,), deformation (N, 3),
+    features (N, K); all but the first may be None. N counts the points of the layout, with the
+    layer; C the cells of the grid, without.
     """
 
     sdf: Tensor
@@ -52,32 +55,32 @@ class Fields:
 
 def lay_out(grid: DenseGrid) -> Layout:
     """The cells of the grid itself."""
-    return Layout(grid.resolution, 0, grid.lower, grid.spacing)  # pyright: ignore[reportArgumentType]
+    cells, lower = grid.resolution, grid.lower
+    return Layout(cells, 0, lower, grid.spacing)  # pyright: ignore[reportArgumentType]
 
 
 def surround(grid: DenseGrid, fields: Fields) -> tuple[Layout, Fields]:
     """The grid with a layer of cells around it whose outer points lie outside at an infinite value.
 
-    An infinite value puts every crossing on an edge of the layer at its end on the grid, so the caps lie flush on the box.
+    An infinite value puts every crossing on an edge of the layer at its end on the grid, so the
+    caps lie flush on the box.
     """
 
-    def around(values: Tensor | None, value: float) -> Tensor | None:
+    def around(values: Tensor | None) -> Tensor | None:
         if values is None:
             return None
-        volume = values.reshape(*grid.shape, -1)
-        return pad(volume, (0, 0) + (1, 1) * 3, value=value).flatten(0, 2)
+        volume = values.reshape(*grid.shape, values.shape[1])
+        return pad(volume, (0, 0) + (1, 1) * 3).flatten(0, 2)
 
     spacing = grid.spacing
-    lower = tuple(low - step for low, step in zip(grid.lower, spacing, strict=True))  # pyright: ignore
-    cells = tuple(count + 2 for count in grid.resolution)  # pyright: ignore
-    sdf = around(fields.sdf, float("inf"))
-    assert sdf is not None
-    closed = Fields(
-        sdf.squeeze(-1),
-        fields.corner_weights,
-        fields.edge_weights,
-        fields.split_weights,
-        around(fields.deformation, 0.0),
-        around(fields.features, 0.0),
+    corner = zip(grid.lower, spacing, strict=True)  # pyright: ignore[reportArgumentType]
+    lower = tuple(low - step for low, step in corner)
+    cells = tuple(count + 1 for count in grid.shape)
+    sdf = pad(fields.sdf.reshape(grid.shape), (1, 1) * 3, value=float("inf")).reshape(-1)
+    closed = replace(
+        fields,
+        sdf=sdf,
+        deformation=around(fields.deformation),
+        features=around(fields.features),
     )
     return Layout(cells, 1, lower, spacing), closed  # pyright: ignore[reportArgumentType]

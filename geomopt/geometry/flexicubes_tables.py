@@ -1,13 +1,16 @@
 """The 256 cases of dual marching cubes, derived rather than listed.
 
-Corner k of a cell stands at offset (k & 1, (k >> 1) & 1, (k >> 2) & 1) along (x, y, z). Edge e = 4 axis + q runs along `axis`
-from the q-th of the four corners that have no bit of that axis. A case is the sum of 2^k over the inside corners.
+Corner k of a cell stands at offset (k & 1, (k >> 1) & 1, (k >> 2) & 1) along (x, y, z). Edge e = 4
+axis + q runs along `axis` from the q-th of the four corners that have no bit of that axis. A case
+is the sum of 2^k over the inside corners.
 
-Each case splits the crossing edges of the cell into closed loops, and each loop becomes one vertex of the surface. On every
-face of the cell each run of inside corners is cut off by a segment between two crossings; a crossing lies on two faces, so the
-segments chain into loops. Two cells that share a face agree on its segments. When in both of them all four edges of that face
-belong to one loop, though, the two vertices would be joined by an edge with four faces. Both cells then pair the crossings
-the other way, which gives the loops of the complementary case (Shen et al. 2023, section 4.1; Schaefer's C16 and C19).
+Each case splits the crossing edges of the cell into closed loops, and each loop becomes one vertex
+of the surface. On every face of the cell each run of inside corners is cut off by a segment between
+two crossings; a crossing lies on two faces, so the segments chain into loops. Two cells that share
+a face agree on its segments. When in both of them all four edges of that face belong to one loop,
+though, the two vertices would be joined by an edge with four faces. Both cells then pair the
+crossings the other way, which gives the loops of the complementary case (Shen et al. 2023, section
+4.1; Schaefer's C16 and C19).
 """
 
 from __future__ import annotations
@@ -42,8 +45,8 @@ def _faces() -> list[tuple[int, int, list[int]]]:
 def _ring() -> np.ndarray:
     """The edge that the four cells around a grid edge see it as, [3, 4].
 
-    The cells stand counter-clockwise seen from the positive end: with b, c the axes that follow `axis` cyclically, at
-    (+b, +c), (-b, +c), (-b, -c) and (+b, -c) of the edge.
+    The cells stand counter-clockwise seen from the positive end: with b, c the axes that follow
+    `axis` cyclically, at (+b, +c), (-b, +c), (-b, -c) and (+b, -c) of the edge.
     """
     ring = np.zeros((3, 4), dtype=np.int8)
     for axis in range(3):
@@ -67,7 +70,8 @@ def _segments(case: int, corners: list[int]) -> list[tuple[int, int]]:
             (leaving if inside[place] else entering).append((place, edge))
     pairs = []
     for place, edge in entering:
-        # going on around the face, the first crossing that leaves ends the run that this one entered
+        # going on around the face, the first crossing that leaves ends the run that this one
+        # entered
         exits = sorted(leaving, key=lambda other: (other[0] - place) % 4)
         pairs.append((edge, exits[0][1]))
     return pairs
@@ -102,10 +106,13 @@ class Tables:
     loop_of_edge (256, 12): loop id of each edge, -1 where it does not cross.
     loop_count (256,): number of loops, 0 to 4.
     loop_edges (256, 12): the crossing edges, loop after loop, then -1.
-    loop_starts (256, 5): where each loop begins in `loop_edges`; the entry after the last loop is the number of crossings.
-    problem_face (256,): 2 axis + side of the one ambiguous face whose four edges share a loop, -1 for the other cases.
+    loop_starts (256, 5): where each loop begins in `loop_edges`; the entry after the last loop is
+    the number of crossings.
+    problem_face (256,): 2 axis + side of the one ambiguous face whose four edges share a loop, -1
+    for the other cases.
     edge_corners (12, 2): start and end corner of an edge.
-    ring_edges (3, 4): local edge seen by the four cells around a grid edge of each axis, see `_ring`.
+    ring_edges (3, 4): local edge seen by the four cells around a grid edge of each axis, see
+    `_ring`.
     """
 
     loop_of_edge: Tensor

@@ -1,50 +1,63 @@
 """Kernels that find the surface cells, their loops and their quads. None of them has a derivative.
 
-Cells and points are numbered as in `DenseGrid`. A surface cell has a *slot*, its place in the list of surface cells; `slots`
-maps a cell to its slot and is only defined, and only read, at surface cells.
+Cells and points are numbered as in `DenseGrid`. A surface cell has a *slot*, its place in the list
+of surface cells; `slots` maps a cell to its slot and is only defined, and only read, at surface
+cells.
 """
-
-from typing import Any
 
 import warp as wp
 
+ALL_INSIDE = wp.constant(wp.int64(0x0F0F0F0F0F0F0F0F))
+
 
 @wp.func
-def column(sdf: wp.array(dtype=Any), p00: int, p10: int, p01: int, p11: int):
-    """Inside bits of four neighbouring columns of points at one height."""
-    zero = sdf.dtype(0.0)
-    bits = wp.where(sdf[p00] < zero, 1, 0) | wp.where(sdf[p10] < zero, 2, 0)
-    return bits | wp.where(sdf[p01] < zero, 4, 0) | wp.where(sdf[p11] < zero, 8, 0)
+def columns(signs: wp.array2d(dtype=wp.int64), row: int, cells_y: int, word: int):
+    """Inside bits of the four points around a row of cells, one byte for each of eight levels.
+
+    A byte of `signs` is 1 where its point lies inside, so shifted bits stay in their byte. The bits
+    are in the order of the corners, and bytes above the last level are 0.
+    """
+    p = row // cells_y * (cells_y + 1) + row % cells_y
+    low = signs[p, word] | signs[p + cells_y + 1, word] << wp.int64(1)
+    high = signs[p + 1, word] | signs[p + cells_y + 2, word] << wp.int64(1)
+    return low | high << wp.int64(2)
+
+
+@wp.func
+def uniform(levels: wp.int64, below: wp.int64):
+    """Whether eight levels, and the level below them, lie all inside or all outside."""
+    shifted = levels << wp.int64(8) | below
+    return levels | shifted == wp.int64(0) or levels & shifted == ALL_INSIDE
 
 
 @wp.kernel(enable_backward=False)
 def count_surface_cells(
     first: int,
-    sdf: wp.array(dtype=Any),
+    signs: wp.array2d(dtype=wp.int64),
     cells_y: int,
     cells_z: int,
     counts: wp.array(dtype=wp.int32),
 ):
-    """Surface cells in each row of cells along z; every level of points is looked at once."""
+    """Surface cells in each row of cells along z, eight levels of points at a time."""
     row = first + wp.tid()
-    p00 = (row // cells_y * (cells_y + 1) + row % cells_y) * (cells_z + 1)
-    p01 = p00 + cells_z + 1
-    p10 = p00 + (cells_y + 1) * (cells_z + 1)
-    p11 = p10 + cells_z + 1
-    low = column(sdf, p00, p10, p01, p11)
-    count = int(0)
-    for k in range(1, cells_z + 1):
-        high = column(sdf, p00 + k, p10 + k, p01 + k, p11 + k)
-        case = low | high << 4
-        count += wp.where(case == 0 or case == 255, 0, 1)
-        low = high
+    count = wp.int32(0)
+    below = columns(signs, row, cells_y, 0) & wp.int64(15)
+    for word in range(cells_z // 8 + 1):
+        levels = columns(signs, row, cells_y, word)
+        if not uniform(levels, below):
+            # the lowest level of a row has none below it
+            for level in range(wp.where(word == 0, 1, 0), wp.min(8, cells_z + 1 - 8 * word)):
+                above = levels >> wp.int64(8 * level) & wp.int64(15)
+                case = below | above << wp.int64(4)
+                count += wp.where(case == wp.int64(0) or case == wp.int64(255), 0, 1)
+                below = above
     counts[row] = count
 
 
 @wp.kernel(enable_backward=False)
 def list_surface_cells(
     first: int,
-    sdf: wp.array(dtype=Any),
+    signs: wp.array2d(dtype=wp.int64),
     cells_y: int,
     cells_z: int,
     ends: wp.array(dtype=wp.int32),
@@ -54,36 +67,26 @@ def list_surface_cells(
 ):
     """Number the surface cells of each row; `ends` is the running sum of the counts."""
     row = first + wp.tid()
-    slot = int(0)
+    slot = wp.int32(0)
     if row > 0:
         slot = ends[row - 1]
     if slot == ends[row]:
         return
-    p00 = (row // cells_y * (cells_y + 1) + row % cells_y) * (cells_z + 1)
-    p01 = p00 + cells_z + 1
-    p10 = p00 + (cells_y + 1) * (cells_z + 1)
-    p11 = p10 + cells_z + 1
-    low = column(sdf, p00, p10, p01, p11)
-    for k in range(1, cells_z + 1):
-        high = column(sdf, p00 + k, p10 + k, p01 + k, p11 + k)
-        case = low | high << 4
-        if case != 0 and case != 255:
-            cell = row * cells_z + k - 1
-            cells[slot] = cell
-            cases[slot] = wp.uint8(case)
-            slots[cell] = slot
-            slot += 1
-        low = high
-
-
-# a launch on raw tensors does not tell its types, so the instances of the generic kernels are picked by precision
-COUNT_SURFACE_CELLS, LIST_SURFACE_CELLS = (
-    {
-        scalar: wp.overload(kernel, {"sdf": wp.array(dtype=scalar)})
-        for scalar in (wp.float32, wp.float64)
-    }
-    for kernel in (count_surface_cells, list_surface_cells)
-)
+    below = columns(signs, row, cells_y, 0) & wp.int64(15)
+    for word in range(cells_z // 8 + 1):
+        levels = columns(signs, row, cells_y, word)
+        if not uniform(levels, below):
+            # the lowest level of a row has none below it
+            for level in range(wp.where(word == 0, 1, 0), wp.min(8, cells_z + 1 - 8 * word)):
+                above = levels >> wp.int64(8 * level) & wp.int64(15)
+                case = below | above << wp.int64(4)
+                if case != wp.int64(0) and case != wp.int64(255):
+                    cell = row * cells_z + 8 * word + level - 1
+                    cells[slot] = cell
+                    cases[slot] = wp.uint8(case)
+                    slots[cell] = slot
+                    slot += 1
+                below = above
 
 
 @wp.func
@@ -116,8 +119,8 @@ def resolve_loops(
 ):
     """Case whose loops each surface cell uses, and its number of vertices and of quads.
 
-    Two problem cells across their ambiguous face both take the complementary case. A problem case has one such face, so
-    the outcome does not depend on an order.
+    Two problem cells across their ambiguous face both take the complementary case. A problem case
+    has one such face, so the outcome does not depend on an order.
     """
     slot = first + wp.tid()
     cell = cells[slot]
@@ -131,13 +134,15 @@ def resolve_loops(
         size = wp.vec3i(cells_x, cells_y, cells_z)
         stride = wp.vec3i(cells_y * cells_z, cells_z, 1)
         beside = place[axis] + step
+        other = slot
         if beside >= 0 and beside < size[axis]:
             # the neighbour shares a face with both signs, so it is a surface cell
-            if problem_face[int(cases[slots[cell + step * stride[axis]]])] >= wp.int8(0):
-                used = 255 - case
+            other = slots[cell + step * stride[axis]]
+        if other != slot and problem_face[int(cases[other])] >= wp.int8(0):
+            used = 255 - case
     loop_cases[slot] = wp.uint8(used)
     counts[0, slot] = int(loop_count[used])
-    quads = int(0)
+    quads = wp.int32(0)
     for axis in range(3):
         if owns_quad(case, place, axis):
             quads += 1
@@ -160,9 +165,11 @@ def list_quads(
     quads: wp.array(dtype=wp.vec4i),
     quad_slots: wp.array(dtype=wp.vec4i),
 ):
-    """The quads whose grid edge starts at the lowest corner of a cell: their vertices and the slots of their cells.
+    """The quads whose grid edge starts at the lowest corner of a cell: their vertices and the slots
+    of their cells.
 
-    A quad starts in this cell and goes counter-clockwise seen from the side where the field is positive.
+    A quad starts in this cell and goes counter-clockwise seen from the side where the field is
+    positive.
     """
     slot = first + wp.tid()
     quad = ends[1, slot] - counts[1, slot]

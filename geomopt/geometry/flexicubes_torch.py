@@ -1,6 +1,8 @@
-"""FlexiCubes in plain torch operations: the oracle of the tests, with the vertices and faces in the order of the kernels.
+"""FlexiCubes in plain torch operations: the oracle of the tests, with the vertices and faces in the
+order of the kernels.
 
-Derivatives come from autograd. Only surface cells are gathered, and every index is arithmetic on the cell number.
+Derivatives come from autograd. Only surface cells are gathered, and every index is arithmetic on
+the cell number.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from geomopt.geometry.flexicubes_tables import Tables, tables
 
 @dataclass(frozen=True)
 class _Cells:
-    """Surface cells: their numbers (S,), positions (S, 3), cases (S,) and the cases whose loops they use (S,)."""
+    """Surface cells: their numbers (S,), positions (S, 3), cases (S,) and the cases whose loops
+    they use (S,).
+    """
 
     numbers: Tensor
     places: Tensor
@@ -53,7 +57,9 @@ def _surface_cells(sdf: Tensor, layout: Layout, table: Tables) -> tuple[_Cells, 
 
 
 def _quads(cells: _Cells, slots: Tensor, layout: Layout, table: Tables) -> tuple[Tensor, Tensor]:
-    """Dual vertices and cells of each quad (Q, 4), in the order of the cell at its first corner, then of the axis."""
+    """Dual vertices and cells of each quad (Q, 4), in the order of the cell at its first corner,
+    then of the axis.
+    """
     device = slots.device
     counts = table.loop_count.long()[cells.loop_cases]
     starts = counts.cumsum(0) - counts
@@ -78,7 +84,7 @@ def _quads(cells: _Cells, slots: Tensor, layout: Layout, table: Tables) -> tuple
 
 
 def _weight_rows(cells: _Cells, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Row of the weights of each surface cell, and whether it has one: the closing layer has none."""
+    """Row of the weights of each surface cell, and whether it has one: not in the closing layer."""
     if layout.layer == 0:
         return cells.numbers, torch.ones_like(cells.numbers, dtype=torch.bool)
     size = torch.tensor(layout.cells, device=cells.numbers.device) - 2
@@ -98,7 +104,8 @@ def _weights(weights: Tensor | None, rows: Tensor, known: Tensor, like: Tensor) 
 def _share(first: Tensor, second: Tensor) -> Tensor:
     """Weight of the first end in the crossing between two weighted values of opposite sign.
 
-    B / (B - A), whose derivative (A' B - A B') / (B - A)^2 is bounded by taking |B - A| no smaller than the machine epsilon.
+    B / (B - A), whose derivative (A' B - A B') / (B - A)^2 is bounded by taking |B - A| no smaller
+    than the machine epsilon.
     """
     closest = torch.finfo(first.dtype).eps
     width = second - first
@@ -119,7 +126,9 @@ def _share(first: Tensor, second: Tensor) -> Tensor:
 def extract(
     fields: Fields, layout: Layout, mode: str
 ) -> tuple[Tensor, Tensor, Tensor | None, Callable[[Tensor], Tensor]]:
-    """Vertices (V, 3), faces (F, 3), vertex features (V, K) or None, and the deviation loss as a function of the vertices."""
+    """Vertices (V, 3), faces (F, 3), vertex features (V, K) or None, and the deviation loss as a
+    function of the vertices.
+    """
     sdf, device = fields.sdf, fields.sdf.device
     table = tables(device)
     cells, slots = _surface_cells(sdf.detach(), layout, table)
@@ -137,7 +146,8 @@ def extract(
         x = x + fields.deformation[points]
     s = sdf[points]
     magnitude = torch.where(s.isinf(), 0, s).detach().abs()
-    smallest = torch.finfo(s.dtype).tiny * 1e8
+    limits = torch.finfo(s.dtype)
+    smallest = limits.tiny / limits.eps**2
     s = s / magnitude.amax(dim=1, keepdim=True).clamp(min=smallest)
     value = s * _weights(fields.corner_weights, rows, known, sdf)
 
@@ -184,7 +194,9 @@ def extract(
 
 
 def _triangles(quads: Tensor, g: Tensor, duals: int, mode: str) -> Tensor:
-    """Four triangles around a midpoint, or two on the diagonal with the larger product of split weights."""
+    """Four triangles around a midpoint, or two on the diagonal with the larger product of split
+    weights.
+    """
     v = quads.to(torch.int32)
     if mode == "train":
         middle = torch.arange(duals, duals + len(v), dtype=torch.int32, device=v.device)[

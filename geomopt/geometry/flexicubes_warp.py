@@ -1,4 +1,6 @@
-"""FlexiCubes as fused Warp kernels: topology first, then positions and their hand-written adjoint as one torch operation."""
+"""FlexiCubes as fused Warp kernels: topology first, then positions and their hand-written adjoint
+as one torch operation.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,10 @@ from geomopt.launch import Vectors, differentiable, launch, warp_scalar
 class Connectivity:
     """What the signs of the field decide; S surface cells, D dual vertices, Q quads.
 
-    cells (S,) int32: surface cells in ascending order. loop_cases (S,) uint8: the case whose loops each of them uses.
-    counts, ends (2, S) int32: vertices and quads of each, and their running sums. quads, quad_slots (Q, 4) int32: dual vertices
-    of a quad, and the places of their cells in `cells`.
+    cells (S,) int32: surface cells in ascending order. loop_cases (S,) uint8: the case whose loops
+    each of them uses.
+    counts, ends (2, S) int32: vertices and quads of each, and their running sums. quads, quad_slots
+    (Q, 4) int32: dual vertices of a quad, and the places of their cells in `cells`.
     """
 
     cells: Tensor
@@ -45,27 +48,22 @@ def connect(sdf: Tensor, layout: Layout) -> Connectivity:
     def integers(*shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.int32, device=device)
 
+    # one byte for each point, rows along z filled up to whole words: the kernels look at eight at
+    # once
+    levels = layout.points[2]
+    inside = torch.zeros((len(sdf) // levels, -(-levels // 8) * 8), dtype=torch.bool, device=device)
+    torch.lt(sdf.reshape(-1, levels), 0, out=inside[:, :levels])
+    signs = inside.view(torch.int64)
     rows = integers(size_x * size_y)
-    scalar = warp_scalar(sdf.dtype)
     launch(
-        topology_kernels.COUNT_SURFACE_CELLS[scalar],
-        len(rows),
-        [sdf, size_y, size_z],
-        [rows],
-        split=True,
+        topology_kernels.count_surface_cells, len(rows), [signs, size_y, size_z], [rows], split=True
     )
     ends = rows.cumsum(0, dtype=torch.int32)
     count = int(ends[-1])
     cells, slots = integers(count), integers(layout.cell_count)
     cases, loop_cases = cells.new_empty((2, count), dtype=torch.uint8)
-    outputs = [cells, cases, slots]
-    launch(
-        topology_kernels.LIST_SURFACE_CELLS[scalar],
-        len(rows),
-        [sdf, size_y, size_z, ends],
-        outputs,
-        split=True,
-    )
+    inputs, outputs = [signs, size_y, size_z, ends], [cells, cases, slots]
+    launch(topology_kernels.list_surface_cells, len(rows), inputs, outputs, split=True)
 
     counts = integers(2, count)
     launch(
@@ -100,7 +98,9 @@ def connect(sdf: Tensor, layout: Layout) -> Connectivity:
 
 
 def _zeros(like: Tensor) -> Tensor:
-    """Zeros whose pages are not touched until they are written to, which matters for sparse gradients of dense weights."""
+    """Zeros whose pages are not touched until they are written to, which matters for sparse
+    gradients of dense weights.
+    """
     if like.device.type == "cpu":
         return torch.from_numpy(np.zeros(tuple(like.shape), dtype=_NUMPY[like.dtype]))
     return torch.zeros(like.shape, dtype=like.dtype, device=like.device)
@@ -110,7 +110,9 @@ _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 def _readable(weights: Tensor | None) -> Tensor | None:
-    """Weights in a layout that a kernel reads in place: any strides but those of an expanded tensor."""
+    """Weights in a layout that a kernel reads in place: any strides but those of an expanded
+    tensor.
+    """
     return weights.contiguous() if weights is not None and 0 in weights.stride() else weights
 
 
@@ -146,7 +148,9 @@ class _Arguments:
 def extract(
     fields: Fields, layout: Layout, mode: str
 ) -> tuple[Tensor, Tensor, Tensor | None, Callable[[Tensor], Tensor]]:
-    """Vertices (V, 3), faces (F, 3), vertex features (V, K) or None, and the deviation loss as a function of the vertices."""
+    """Vertices (V, 3), faces (F, 3), vertex features (V, K) or None, and the deviation loss as a
+    function of the vertices.
+    """
     sdf = fields.sdf.contiguous()
     deformation = None if fields.deformation is None else fields.deformation.contiguous()
     features = None if fields.features is None else fields.features.contiguous()
@@ -193,7 +197,7 @@ def extract(
     ]
 
     def forward(*tensors: Tensor | None) -> tuple[list[Tensor], Any]:
-        vertices = sdf.new_empty((connectivity.duals + middles, 3), requires_grad=False)
+        vertices = sdf.new_empty((connectivity.duals + middles, 3))
         vertex_features = sdf.new_zeros((len(vertices), channels))
         outputs = [Vectors(vertices), vertex_features]
         launch(
@@ -293,7 +297,7 @@ def _deviation(
         ]
 
     def forward(*tensors: Any) -> tuple[list[Tensor], Any]:
-        deviation = sdf.new_empty(count, requires_grad=False)
+        deviation = sdf.new_empty(count)
         launch(made.measure_deviation, count, inputs(*tensors), [deviation], split=True)
         return [deviation.sum() / incidences], None
 
