@@ -34,9 +34,7 @@ NEAR = 1e-5  # share of the size below which the float32 search cannot be truste
 
 @dataclass(frozen=True, eq=False)
 class SearchTree:
-    """A Warp hierarchy over the faces of a mesh that is centred and scaled to a longest side of
-    1.
-    """
+    """A Warp hierarchy over the faces of a mesh, centred and scaled to a longest side of 1."""
 
     tree: Any
     center: Tensor
@@ -44,9 +42,7 @@ class SearchTree:
 
     @classmethod
     def of(cls, mesh: Mesh, *, winding: bool = False) -> SearchTree:
-        """Build the hierarchy of a mesh with at least one face, on its device; winding: for
-        `is_inside` too.
-        """
+        """Build the hierarchy of a mesh with faces, on its device; winding: with its numbers."""
         initialize()
         corners = bounds(mesh.vertices.detach(), mesh.faces).double()
         extent = (corners[1] - corners[0]).max()
@@ -78,12 +74,12 @@ def _stream(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def closest_points(points: Tensor, mesh: Mesh) -> tuple[Tensor, Tensor, Tensor]:
-    """Nearest point on the surface: positions (P, 3), faces (P,) int64 and barycentric weights (P,
-    3) on them.
+    """Nearest points of the surface: positions (P, 3), faces (P,) int64 and weights (P, 3) on them.
 
     points (P, 3) in the dtype of the mesh. Positions are differentiable in the vertices at fixed
-    weights; a weight is exactly zero off its edge. Of faces at equal distance (to about 1e-7 of the
-    size) any may be found. Raises InputError for an empty mesh and for points that do not fit.
+    barycentric weights; on an edge one weight is exactly zero, at a vertex two are. Of faces at
+    equal distance (to about 1e-7 of the size) any may be found. Raises InputError for an empty mesh
+    and for points that do not fit.
     """
     check_tensor("points", points, (None, 3), like=mesh.vertices)
     if len(mesh.faces) == 0:
@@ -108,9 +104,7 @@ def _search(kernel: Any, points: Tensor, mesh: Mesh, *, winding: bool = False) -
 
 
 def _weights(points: Tensor, corners: Tensor) -> Tensor:
-    """Barycentric weights (P, 3) of the point of each triangle (P, 3, 3) that is nearest to its
-    point (P, 3).
-    """
+    """Weights (P, 3) of the place on each triangle (P, 3, 3) nearest to its point (P, 3)."""
     # on the plane
     origin, one, two = corners.unbind(dim=1)
     u, v, w = one - origin, two - origin, points - origin
@@ -134,8 +128,7 @@ def _weights(points: Tensor, corners: Tensor) -> Tensor:
 
 
 def surface_distance(points: Tensor, mesh: Mesh) -> Tensor:
-    """Distance (P,) from points (P, 3) to the nearest point of the triangles, not negative;
-    infinite for an empty mesh.
+    """Distance (P,) from points (P, 3) to the nearest triangle; infinite for an empty mesh.
 
     Differentiable in the points and the vertices, with gradient zero on the surface. Raises
     InputError for points that do not fit the mesh.
@@ -148,15 +141,14 @@ def surface_distance(points: Tensor, mesh: Mesh) -> Tensor:
 
 
 def signed_distance(points: Tensor, mesh: Mesh) -> Tensor:
-    """Distance (P,) from points (P, 3) to the surface of a closed mesh, negative inside;
-    differentiable as `surface_distance`.
+    """Distance (P,) from points (P, 3) to the surface of a closed mesh, negative inside.
 
-    The sign is that of the winding number (Barill et al., Fast winding numbers for soups and
-    clouds, 2018), which holds where the mesh intersects itself too. Nearer to the surface than
-    float32 can tell, it is that of the offset along the normal of the nearest face, edge (the mean
-    of its faces) or vertex (weighted by angle), see Bærentzen and Aanæs, Signed distance
-    computation using the angle weighted pseudonormal, 2005. Raises InputError for a mesh that is
-    not closed or not consistently wound.
+    Differentiable as `surface_distance`. The sign is that of the winding number (Barill et al.,
+    Fast winding numbers for soups and clouds, 2018), which holds where the mesh intersects itself
+    too. Nearer to the surface than float32 can tell, it is that of the offset along the normal of
+    the nearest face, edge (the mean of its faces) or vertex (weighted by angle), see Bærentzen and
+    Aanæs, Signed distance computation using the angle weighted pseudonormal, 2005. Raises
+    InputError for a mesh that is not closed or not consistently wound.
     """
     topology = require_closed(mesh, "mesh")
     nearest, face, weights = closest_points(points, mesh)
@@ -171,9 +163,7 @@ def signed_distance(points: Tensor, mesh: Mesh) -> Tensor:
 
 
 def _normal_at(mesh: Mesh, topology: Topology, face: Tensor, weights: Tensor) -> Tensor:
-    """Direction (P, 3) float64 that points out at a place on the surface, also on an edge or at a
-    vertex.
-    """
+    """Direction (P, 3) float64 that points out of the surface, also on an edge or at a vertex."""
     vertices = mesh.vertices.detach().double()
     of_face = face_normals(vertices, mesh.faces)
     of_edge = of_face[topology.edge_faces.long()].sum(dim=1)

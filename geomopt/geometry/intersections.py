@@ -20,8 +20,7 @@ MARGIN = 1e-6  # the boxes are float32 and of size one: more than their rounding
 
 
 def self_intersections(mesh: Mesh) -> Tensor:
-    """Pairs (K, 2) int32 of faces that cross and share no vertex, the lower index first, in no
-    particular order.
+    """Pairs (K, 2) int32 of faces that cross and share no vertex, the lower index first.
 
     Cross as in `triangles_cross`: faces that only touch, and flat ones that overlap in their common
     plane, do not count.
@@ -62,8 +61,7 @@ def _ranges(offset: Tensor) -> list[tuple[int, int]]:
 
 
 def triangles_cross(first: Tensor, second: Tensor) -> Tensor:
-    """Whether two triangles, both (K, 3, 3) float64 as [pair, corner, axis], pass through each
-    other, (K,) bool.
+    """Whether triangles (K, 3, 3) float64, [pair, corner, axis], pass through each other, (K,).
 
     They do when each has corners strictly on both sides of the plane of the other, and the pieces
     that they cut out of the line common to both planes overlap in more than a point (Möller, A fast
@@ -103,9 +101,7 @@ def _straddles(height: Tensor) -> Tensor:
 
 
 def _section(corners: Tensor, height: Tensor, line: Tensor) -> tuple[Tensor, Tensor]:
-    """Ends (K,) along the line of the piece that a triangle cuts out of it; height is above the
-    other's plane.
-    """
+    """Ends (K,) of the piece of the line in a triangle; height is above the other's plane."""
     along = (corners * line[:, None]).sum(dim=2)
     next_along, next_height = along.roll(-1, dims=1), height.roll(-1, dims=1)
     drop = height - next_height

@@ -1,5 +1,4 @@
-"""A triangle mesh, and the plain functions of its vertices and faces that everything else is made
-of.
+"""A triangle mesh, and the plain functions of vertices and faces that are made of it.
 
 Faces wind counter-clockwise seen from outside: normals point out. Positions are in metres unless
 the file says otherwise.
@@ -21,11 +20,11 @@ from geomopt.geometry.topology import Topology, connected_labels
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Triangles on shared vertices: vertices (V, 3) floating, faces (F, 3) int32 or int64, colors
-    (V, 3) in [0, 1] or None.
+    """Triangles on shared vertices.
 
-    Raises InputError for wrong shapes and dtypes, NaN positions and indices out of range. No faces
-    is a valid, empty mesh.
+    vertices (V, 3) floating; faces (F, 3) int32 or int64; colors (V, 3) in [0, 1] or None, of the
+    dtype of the vertices. Raises InputError for wrong shapes and dtypes, NaN positions and indices
+    out of range. No faces is a valid, empty mesh.
     """
 
     vertices: Tensor
@@ -47,13 +46,12 @@ class Mesh:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Mesh:
-        """Read an OBJ, PLY, STL, OFF or GLB file; polygons are cut into triangles and the parts of
-        a scene joined.
+        """Read an OBJ, PLY, STL, OFF or GLB file.
 
-        merge: make vertices at one position one, see `merged` (STL stores three to a face, texture
-        seams store two). Axes are kept as they are in the file. Raises InputError naming the file
-        when it is missing, of another kind, not readable, holds no faces, NaN, or faces that name
-        one position twice.
+        Polygons are cut into triangles and the parts of a scene joined. merge: make vertices at one
+        position one, see `merged` (STL stores three to a face, texture seams store two). Axes are
+        kept as they are in the file. Raises InputError naming the file when it is missing, of
+        another kind, not readable, holds no faces, NaN, or faces that name one position twice.
         """
         positions, corners, colors = read_arrays(path)
         try:
@@ -71,8 +69,7 @@ class Mesh:
         return mesh.to(device, dtype)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an OBJ, PLY, STL, OFF or GLB file, replacing an old one only when the new one is
-        whole.
+        """Write an OBJ, PLY, STL, OFF or GLB file; an old one is replaced by a whole new one.
 
         PLY keeps the dtype of the vertices, OBJ and OFF write enough digits to read the same
         numbers back, STL and GLB hold float32. Colors go into OBJ, PLY and GLB, and come back in
@@ -91,11 +88,11 @@ class Mesh:
         return Mesh(self.vertices.to(device, dtype), self.faces.to(device), colors)
 
     def merged(self, tolerance: float = 1e-7) -> Mesh:
-        """The mesh with vertices at one position made one, in order of first appearance; colors are
-        averaged.
+        """The mesh with vertices at one position made one, in order of first appearance.
 
-        tolerance: distance up to which two vertices count as one, as a share of the diagonal of the
-        box; by default about the spacing of float32 numbers. The first vertex gives the position.
+        Colors are averaged. tolerance: distance up to which two vertices count as one, as a share
+        of the diagonal of the box; by default about the spacing of float32 numbers. The first
+        vertex gives the position.
         """
         group = _groups(self.vertices.detach(), tolerance)
         count = int(group.max()) + 1 if len(group) else 0
@@ -151,9 +148,7 @@ class Mesh:
 
 
 def _groups(vertices: Tensor, tolerance: float) -> Tensor:
-    """Number (V,) of the group of each vertex; a group is joined by distances of at most tolerance
-    x diagonal.
-    """
+    """The group (V,) of each vertex, joined by distances of at most tolerance times diagonal."""
     if len(vertices) == 0:
         return torch.zeros(0, dtype=torch.int64, device=vertices.device)
     # equal positions first: a place with many copies would have as many pairs as copies squared
@@ -166,8 +161,9 @@ def _groups(vertices: Tensor, tolerance: float) -> Tensor:
 
 
 def bounds(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Lowest and highest corner (2, 3) of the vertices that faces use. Raises InputError if there
-    are no faces.
+    """Lowest and highest corner (2, 3) of the vertices that faces use.
+
+    Raises InputError if there are no faces.
     """
     if len(faces) == 0:
         raise InputError("faces must hold at least one face to have bounds, got none")
@@ -203,9 +199,7 @@ def face_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def corner_angles(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Angle at each corner of each face in radians, (F, 3); zero at a corner whose sides have no
-    length.
-    """
+    """Angle at each corner of each face in radians, (F, 3); zero where a side has no length."""
     corners = corner_positions(vertices, faces)
     ahead, behind = corners.roll(-1, dims=1) - corners, corners.roll(1, dims=1) - corners
     dot = (ahead * behind).sum(dim=2)
@@ -215,8 +209,7 @@ def corner_angles(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Unit normal of each vertex, (V, 3): the face normals weighted by the angle at the vertex;
-    zero where no face is.
+    """Unit normal of each vertex, (V, 3): face normals weighted by their angle at it.
 
     Thürmer and Wüthrich, Computing vertex normals from polygonal facets, 1998; the weights make it
     independent of how a flat region is cut into triangles.
@@ -227,9 +220,7 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def volume(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Signed volume, a scalar, by the divergence theorem; of an open mesh that of its cone to the
-    middle of its box.
-    """
+    """Signed volume, a scalar; of an open mesh that of its cone to the middle of its box."""
     if len(faces) == 0:
         return vertices.sum() * 0
     # a near origin keeps the terms small and the sum accurate
@@ -241,8 +232,7 @@ def volume(vertices: Tensor, faces: Tensor) -> Tensor:
 def sample_surface(
     mesh: Mesh, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw points uniformly over the area: points (count, 3), unit face normals (count, 3) and face
-    indices (count,) int64.
+    """Draw points (count, 3) uniformly over the area, with their unit normals and faces (count,).
 
     The points are differentiable in the vertices. The draw depends on the generator alone, whatever
     the device of the mesh. Raises InputError if the mesh has no area.
@@ -267,8 +257,7 @@ def sample_surface(
 
 
 def require_closed(mesh: Mesh, name: str) -> Topology:
-    """Return the topology of a mesh that bounds a solid: not empty, closed, manifold edges, one
-    winding.
+    """Return the topology of a mesh that bounds a solid: closed, two faces an edge, one winding.
 
     Raises InputError that names the mesh by `name` and counts what is wrong.
     """

@@ -22,11 +22,10 @@ EXTENSIONS = (".obj", ".ply", ".stl", ".off", ".glb")
 
 
 def read_arrays(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Read positions (V, 3) float64, faces (F, 3) int32 and colors (V, 3) float64 in [0, 1] or
-    None, as the file has them.
+    """Read positions (V, 3), faces (F, 3) and colors (V, 3) or None, as the file has them.
 
-    Raises InputError naming the file when it is missing, of another kind, not readable or without
-    faces.
+    Positions and colors are float64, colors in [0, 1], faces int32. Raises InputError naming the
+    file when it is missing, of another kind, not readable or without faces.
     """
     file = Path(path)
     kind = _kind(file)
@@ -36,9 +35,12 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor, Tensor | 
         )
     import trimesh
 
+    options: Any = (
+        {"maintain_order": True} if kind == "obj" else {}
+    )  # vertices as the file lists them
     try:
         with file.open("rb") as stream:
-            found: Any = trimesh.load(stream, file_type=kind, process=False)
+            found: Any = trimesh.load(stream, file_type=kind, process=False, **options)
         if isinstance(found, trimesh.Scene):
             found = found.to_mesh() if found.geometry else trimesh.Trimesh()
         positions = np.asarray(getattr(found, "vertices", ()), dtype=np.float64).reshape(-1, 3)
@@ -67,8 +69,7 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor, Tensor | 
 def write_arrays(
     path: str | os.PathLike[str], vertices: Tensor, faces: Tensor, colors: Tensor | None
 ) -> None:
-    """Write positions (V, 3), faces (F, 3) and colors (V, 3) in [0, 1] or None in the format of the
-    extension.
+    """Write positions (V, 3), faces (F, 3) and colors (V, 3) or None in the extension's format.
 
     Raises InputError for another extension, no faces, a missing folder and anything the system
     refuses.

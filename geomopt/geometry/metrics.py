@@ -1,5 +1,4 @@
-"""How far a mesh is from a reference: the numbers that the literature on surface reconstruction
-reports.
+"""How far a mesh is from a reference, in the numbers that are customary in reconstruction.
 
 Two kinds of distance stand side by side. *Sampled* ones go from samples of one surface to the
 nearest samples of the other, as published tables do; they have a floor, about the spacing of the
@@ -33,8 +32,7 @@ PAIRS_AT_ONCE = 10_000_000  # bounds the memory of the search for edge points, a
 
 @dataclass(frozen=True)
 class Comparison:
-    """Distances of a prediction from a reference, in units scaled by `scale`, and the quality of
-    both.
+    """Distances of a prediction from a reference, scaled by `scale`, and the quality of both.
 
     scale: what lengths of the input were multiplied by; every threshold below is absolute after it.
     samples, seed: points on each surface and the seed that drew them. chamfer, chamfer_unsquared:
@@ -65,9 +63,7 @@ class Comparison:
     reference: Quality
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """All numbers by name; those of the two meshes as `prediction_faces`, `reference_faces` and
-        so on.
-        """
+        """All numbers by name; those of the meshes as `prediction_faces` and so on."""
         numbers = asdict(self)
         for side in ("prediction", "reference"):
             numbers |= {f"{side}_{name}": value for name, value in numbers.pop(side).items()}
@@ -171,17 +167,13 @@ def _nothing(reference_has_edges: bool) -> dict[str, float]:
 
 
 def nearest_samples(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance (P,) from points (P, 3) to the nearest of others (Q, 3), and its index (P,) int64;
-    on the CPU inside.
-    """
+    """Distance (P,) of points (P, 3) from the nearest of others (Q, 3), and its index (P,)."""
     distance, match = KDTree(others.cpu().numpy()).query(points.cpu().numpy())
     return torch.from_numpy(distance).to(points), torch.from_numpy(match).to(points.device)
 
 
 def f1_score(accuracy: Tensor, completeness: Tensor, limit: float) -> float:
-    """Harmonic mean of the shares of distances, from prediction and from reference, that are below
-    a limit.
-    """
+    """Harmonic mean of the shares of both sets of distances that are below a limit."""
     precision = float((accuracy < limit).double().mean())
     recall = float((completeness < limit).double().mean())
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
@@ -204,9 +196,7 @@ def edge_points(points: Tensor, normals: Tensor) -> Tensor:
 
 
 def _edge_scores(prediction: Tensor, reference: Tensor) -> tuple[float, float]:
-    """Chamfer and F1 between two sets of edge points; a reference without edges cannot be
-    missed.
-    """
+    """Chamfer and F1 of two sets of edge points; a reference without edges cannot be missed."""
     if len(reference) == 0:
         return 0.0, 1.0
     if len(prediction) == 0:

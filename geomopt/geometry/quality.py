@@ -1,6 +1,4 @@
-"""What can be said of a mesh without a reference: the shape of its triangles and the soundness of
-its surface.
-"""
+"""What a mesh says of itself: the shape of its triangles and the soundness of its surface."""
 
 from __future__ import annotations
 
@@ -82,9 +80,7 @@ def _sides(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def aspect_ratios(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Longest side over 2 sqrt(3) inner radius, (F,): 1 for an equilateral triangle, infinite for a
-    flat one.
-    """
+    """Longest side over 2 sqrt(3) inner radius, (F,): 1 if equilateral, infinite without area."""
     sides = _sides(vertices, faces)
     inner_radius = 2 * face_areas(vertices, faces) / sides.sum(dim=1)
     ratio = sides.amax(dim=1) / (2 * math.sqrt(3) * inner_radius)
@@ -92,9 +88,7 @@ def aspect_ratios(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def radius_ratios(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Outer radius over twice the inner radius, (F,): 1 for an equilateral triangle, infinite for a
-    flat one.
-    """
+    """Outer radius over twice the inner radius, (F,): 1 if equilateral, infinite without area."""
     sides = _sides(vertices, faces)
     area = face_areas(vertices, faces)
     ratio = (

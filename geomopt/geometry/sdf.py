@@ -33,8 +33,8 @@ def _length(vectors: Tensor) -> Tensor:
 
 
 def _beyond(excess: Tensor) -> Tensor:
-    """Distance from the box excess <= 0, where excess (..., n) says how far each coordinate is
-    beyond its limit.
+    """Distance from the box excess <= 0; excess (..., n) is how far a coordinate is past its
+    limit.
     """
     return _length(excess.clamp(min=0)) + excess.amax(dim=-1).clamp(max=0)
 
@@ -50,17 +50,13 @@ def box(points: Tensor, half_sizes: Vector) -> Tensor:
 
 
 def rounded_box(points: Tensor, half_sizes: Vector, radius: Number) -> Tensor:
-    """Exact distance to a box whose edges are rounded off to `radius`; half_sizes are those of the
-    rounded solid.
-    """
+    """Exact distance to a box of half_sizes (3,) with its edges rounded to `radius`."""
     rounding = _like(points, radius)
     return box(points, _like(points, half_sizes) - rounding[..., None]) - rounding
 
 
 def torus(points: Tensor, major_radius: Number, minor_radius: Number) -> Tensor:
-    """Exact distance to a ring around the z axis: a tube of the minor radius along a circle of the
-    major one.
-    """
+    """Exact distance to a ring around z: a tube of the minor radius along the major circle."""
     across = torch.stack(
         torch.broadcast_tensors(
             _length(points[..., :2]) - _like(points, major_radius), points[..., 2]
@@ -91,9 +87,7 @@ def _to_segment(points: Tensor, start: Tensor, end: Tensor) -> Tensor:
 
 
 def cone(points: Tensor, radius: Number, height: Number) -> Tensor:
-    """Exact distance to a cone with its base, of the given radius, in the plane z = 0 and its tip
-    at z = height.
-    """
+    """Exact distance to a cone with its base in the plane z = 0 and its tip at z = height."""
     radial, level = _length(points[..., :2]), points[..., 2]
     radial, level, wide, high = torch.broadcast_tensors(
         radial, level, _like(points, radius), _like(points, height)
@@ -109,24 +103,19 @@ def cone(points: Tensor, radius: Number, height: Number) -> Tensor:
 
 
 def plane(points: Tensor, normal: Vector, offset: Number = 0.0) -> Tensor:
-    """Exact distance to the half-space p . n <= offset, where n is `normal` (3,) made a unit
-    vector.
-    """
+    """Exact distance to the half-space p . n <= offset; n is `normal` (3,) made a unit vector."""
     direction = _like(points, normal)
     return (points * direction).sum(dim=-1) / _length(direction) - _like(points, offset)
 
 
 def ellipsoid(points: Tensor, semi_axes: Vector) -> Tensor:
-    """Bound of the distance to an ellipsoid around the origin: the least of its semi_axes (3,)
-    times (|p / semi_axes| - 1).
-    """
+    """Bound of the distance to an ellipsoid: min(a) (|p / a| - 1) for semi_axes a (3,)."""
     axes = _like(points, semi_axes)
     return axes.amin(dim=-1) * (_length(points / axes) - 1)
 
 
 def gyroid(points: Tensor, period: Number) -> Tensor:
-    """Bound of the distance to the gyroid surface, which divides space into two equal halves and
-    repeats after `period`.
+    """Bound of the distance to a gyroid, which halves space and repeats after `period`.
 
     sin x cos y + sin y cos z + sin z cos x over its steepest slope, for points in units of period /
     2 pi.
@@ -157,8 +146,7 @@ def difference(solid: Tensor, removed: Tensor) -> Tensor:
 
 
 def smooth_union(first: Tensor, second: Tensor, width: Number) -> Tensor:
-    """The union with a smooth fillet where the two distances differ by less than `width` > 0; a
-    bound.
+    """The union with a fillet where the distances differ by less than `width` > 0; a bound.
 
     min(a, b) - max(width - |a - b|, 0)^2 / (4 width), which has a continuous gradient.
     """
@@ -172,8 +160,7 @@ def translate(points: Tensor, offset: Vector) -> Tensor:
 
 
 def rotate(points: Tensor, axis: Vector, angle: Number) -> Tensor:
-    """Points (..., 3) to give to a solid so that it appears turned about `axis` (3,) through the
-    origin.
+    """Points (..., 3) to give to a solid so that it appears turned about `axis` (3,).
 
     angle: radians, counter-clockwise when the axis points at the viewer. Rodrigues' formula for the
     inverse turn.

@@ -1,5 +1,4 @@
-"""Who touches whom in a triangle mesh: edges, neighbours, boundaries and the numbers that follow
-from them.
+"""Who touches whom in a triangle mesh: edges, neighbours, boundaries and what follows.
 
 Everything comes from one sort of the 3F directed edges of the faces. An edge is a pair of vertices,
 lower index first, and edges are in lexicographic order; edge k of a face joins its corners k and k
@@ -21,8 +20,7 @@ from geomopt.errors import InputError, check_indices
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """The connectivity of F faces on `vertex_count` vertices; every tensor is int32 on the device
-    of the faces.
+    """The connectivity of F faces; every tensor is int32 on the device of the faces.
 
     faces (F, 3); edges (E, 2), lower index first; edge_faces (E, 2), the first two faces of each
     edge in ascending order, -1 where there is none; opposite_vertices (E, 2), the third vertex of
@@ -118,33 +116,25 @@ class Topology:
         return _where(fans > 1)
 
     def face_neighbors(self) -> Tensor:
-        """The face across each edge of each face, (F, 3) int32; -1 on a boundary or where more than
-        two faces meet.
-        """
+        """The face across each edge of a face, (F, 3) int32; -1 unless two faces meet there."""
         pair = self.edge_faces[self.face_edges.long()]  # (F, 3, 2)
         own = torch.arange(len(self.faces), dtype=torch.int32, device=self.faces.device)[:, None]
         across = torch.where(pair[..., 0] == own, pair[..., 1], pair[..., 0])
         return torch.where(self.edge_uses[self.face_edges.long()] == 2, across, -1)
 
     def vertex_faces(self) -> tuple[Tensor, Tensor]:
-        """The faces of each vertex: offsets (V + 1,) and faces (3F,) int32, vertex v owning
-        faces[offsets[v]:offsets[v + 1]].
-        """
+        """The faces of vertex v, faces[offsets[v]:offsets[v + 1]], as (offsets, faces) int32."""
         owner, order = torch.sort(self.faces.flatten().long(), stable=True)
         return self._offsets(owner), (order // 3).int()
 
     def vertex_neighbors(self) -> tuple[Tensor, Tensor]:
-        """The vertices joined to each vertex by an edge, as offsets (V + 1,) and vertices (2E,)
-        int32.
-        """
+        """The vertices joined to each by an edge, as (offsets, vertices) like `vertex_faces`."""
         both = torch.cat([self.edges, self.edges.flip(1)]).long()
         owner, order = torch.sort(both[:, 0], stable=True)
         return self._offsets(owner), both[order, 1].int()
 
     def face_components(self) -> Tensor:
-        """Number (F,) int32 of the piece that each face belongs to; faces of a piece are joined
-        through edges.
-        """
+        """Number (F,) int32 of the piece of each face; edges join the faces of a piece."""
         before, after = self._uses_of_one_edge()
         label, _ = connected_labels(torch.stack([before // 3, after // 3]), len(self.faces))
         return label.int()
@@ -166,9 +156,7 @@ class Topology:
 
     @property
     def is_manifold(self) -> bool:
-        """Whether every edge has one or two faces and every vertex one fan; a boundary is
-        allowed.
-        """
+        """Whether no edge has more than two faces and no vertex more than one fan."""
         return not bool((self.edge_uses > 2).any()) and len(self.nonmanifold_vertices()) == 0
 
     @property
@@ -178,17 +166,13 @@ class Topology:
 
     @property
     def genus(self) -> int | None:
-        """Number of handles over all pieces; None unless closed, manifold and consistently
-        wound.
-        """
+        """Handles over all pieces; None unless closed, manifold and consistently wound."""
         if not (self.is_closed and self.is_wound_consistently and self.is_manifold):
             return None
         return self.components - self.euler_characteristic // 2
 
     def _uses_of_one_edge(self) -> tuple[Tensor, Tensor]:
-        """Directed edges (3 face + k) that follow each other in the list of uses of one undirected
-        edge.
-        """
+        """Pairs of directed edges (3 face + k) that follow each other on one undirected edge."""
         edge, order = torch.sort(self.face_edges.flatten(), stable=True)
         same = edge[1:] == edge[:-1]
         return order[:-1][same], order[1:][same]
@@ -203,9 +187,7 @@ def _where(mask: Tensor) -> Tensor:
 
 
 def _corner_at(corners: Tensor, use: Tensor, end: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The corner (3 face + k) of a directed edge that lies at its lower or higher vertex, `end`
-    being minimum or maximum.
-    """
+    """The corner (3 face + k) of a directed edge at its lower (`end` minimum) or higher vertex."""
     following = use - use % 3 + (use + 1) % 3
     return torch.where(end(corners[use], corners[following]) == corners[use], use, following)
 

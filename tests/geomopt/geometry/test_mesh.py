@@ -327,3 +327,12 @@ def test_the_module_states_its_functions():
     with pytest.raises(InputError, match="faces must hold at least one face"):
         module.bounds(torch.ones(3, 3), torch.zeros(0, 3).int())
     assert float(volume(torch.ones(3, 3), torch.zeros(0, 3).int())) == 0
+
+
+def test_an_obj_with_seams_keeps_the_vertices_of_its_file(tmp_path):
+    texture = "vt 0 0\nvt 1 0\nvt 1 1\nvt 0 1\n"
+    corners = "v 0 1 0\nv 1 1 0\nv 1 0 0\nv 0 0 0\n"
+    (tmp_path / "a.obj").write_text(corners + texture + "f 1/1 3/2 2/3\nf 1/4 4/1 3/3\n")
+    loaded = Mesh.load(tmp_path / "a.obj", merge=False)
+    assert loaded.vertices.tolist() == [[0, 1, 0], [1, 1, 0], [1, 0, 0], [0, 0, 0]]
+    assert loaded.faces.tolist() == [[0, 2, 1], [0, 3, 2]]
