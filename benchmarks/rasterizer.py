@@ -2,9 +2,9 @@
 
 python benchmarks/rasterizer.py
 
-A closed surface of 10 000 triangles fills most of a 256 x 256 image; three channels are interpolated.
-Printed: CPU milliseconds of each stage (median), their ratio to the plain torch twin, and to the
-floor: a loop over triangles that only writes depth and face index.
+A closed surface of 10 000 triangles fills most of a 256 x 256 image; three channels are
+interpolated. Printed: CPU milliseconds of each stage (median), their ratio to the plain torch twin,
+and to the floor: a loop over triangles that only writes depth and face index.
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ def main() -> None:
     for name, value in warp.items():
         print(f"{name:24}{value:8.2f}{twin[name]:10.1f}{value / twin[name]:8.3f}")
     total = warp["all together"]
-    print(f"plain loop over triangles {least:.2f} ms; all together is {total / least:.1f} times that")
+    print(
+        f"plain loop over triangles {least:.2f} ms; all together is {total / least:.1f} times that"
+    )
     print(f"limit {LIMIT:.0f} ms, reached {total:.1f} ms: {'met' if total <= LIMIT else 'MISSED'}")
 
 

@@ -37,14 +37,14 @@ def antialias(
     shared between triangles (see `position_indices`); topology: `edge_opposites(faces, V)`, worth
     keeping while the faces stay the same. Between neighbouring pixel centres that see different
     triangles, the nearer surface is followed until it ends at an open, folded or non-manifold edge;
-    at a fraction s > 1/2 of the way the farther pixel takes on (s - 1/2) of the nearer colour, at
-    s < 1/2 the nearer one takes on (1/2 - s) of the farther. Edges steeper than 45 degrees act along
+    at a fraction s > 1/2 of the way the farther pixel takes on (s - 1/2) of the nearer colour, at s
+    < 1/2 the nearer one takes on (1/2 - s) of the farther. Edges steeper than 45 degrees act along
     rows, others along columns. So the gradient with respect to the silhouette's x, y and w is that
     of the covered area. Blends of up to four neighbours add up, and a pixel may slightly leave the
-    range of its colours. Apply it last, to composited colours. No gradient comes from hidden surfaces
-    or where two surfaces cut through each other.
-    After Laine et al., ACM TOG 39(6), 2020, section 3.6, with the walk over the surface added: there
-    only edges of the two visible triangles are tried. Raises InputError for shapes that do not fit.
+    range of its colours. Apply it last, to composited colours. No gradient comes from hidden
+    surfaces or where two surfaces cut through each other. After Laine et al., ACM TOG 39(6), 2020,
+    section 3.6, with the walk over the surface added: there only edges of the two visible triangles
+    are tried. Raises InputError for shapes that do not fit.
     """
     clip, faces = check_geometry(clip_positions, faces)
     check_tensor("image", image, like=clip)
@@ -64,7 +64,10 @@ def antialias(
     if backend == "torch":
         return antialias_torch.antialias(image, fragments, clip, faces, topology)
     (out,) = differentiable(
-        lambda image, clip: _forward(image, clip, fragments, faces, topology), _backward, image, clip
+        lambda image, clip: _forward(image, clip, fragments, faces, topology),
+        _backward,
+        image,
+        clip,
     )
     return out
 

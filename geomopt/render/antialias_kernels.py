@@ -1,5 +1,7 @@
 """Kernels of antialias: the edge table, the search for silhouettes between pixels, and blending."""
 
+# ruff: noqa: UP018, RUF046, SIM102 - int() makes a variable of a kernel; its `and` takes both sides
+
 from typing import Any
 
 import warp as wp
@@ -84,10 +86,11 @@ def find_silhouette(
     """The edge 3 f + k where the surface seen at pixel centre `origin` ends before `target`, or -1.
 
     Walks over the surface from face `start` along the segment between the centres. In a triangle
-    with corners p the segment leaves through the edge whose line l_k = p_i x p_j is first to fall to
-    zero, at c = l_k . origin / (l_k . origin - l_k . target). The edge is a silhouette if nothing
-    unique lies across it or if the triangle there lies on the same side of the line. The walk ends
-    with -1 where it passes `target` or comes to face `goal`, which is seen there: no border.
+    with corners p the segment leaves through the edge whose line l_k = p_i x p_j is first to fall
+    to zero, at c = l_k . origin / (l_k . origin - l_k . target). The edge is a silhouette if
+    nothing unique lies across it or if the triangle there lies on the same side of the line. The
+    walk ends with -1 where it passes `target` or comes to face `goal`, which is seen there: no
+    border.
     """
     zero = wp.float64(0.0)
     face = start
@@ -214,7 +217,11 @@ def find_borders(
 
 @wp.func
 def mix(
-    image: wp.array(dtype=Any), pixel: int, other: int, channels: int, weight: Any,
+    image: wp.array(dtype=Any),
+    pixel: int,
+    other: int,
+    channels: int,
+    weight: Any,
     out: wp.array(dtype=Any),
 ):
     for channel in range(channels):
@@ -258,13 +265,19 @@ def blend_pixels(
 
 @wp.func
 def unmix(
-    gradient: wp.array(dtype=Any), pixel: int, other: int, channels: int, own: Any, given: Any,
+    gradient: wp.array(dtype=Any),
+    pixel: int,
+    other: int,
+    channels: int,
+    own: Any,
+    given: Any,
     out: wp.array(dtype=Any),
 ):
     """The pixel lost `own` of its colour and gave `given` of it to the other."""
     for channel in range(channels):
         out[pixel * channels + channel] += (
-            given * gradient[other * channels + channel] - own * gradient[pixel * channels + channel]
+            given * gradient[other * channels + channel]
+            - own * gradient[pixel * channels + channel]
         )
 
 
@@ -288,28 +301,48 @@ def blend_pixels_adjoint(
         zero = weight - weight
         if weight != zero:
             unmix(
-                gradient, pixel, pixel + 1, channels,
-                wp.max(-weight, zero), wp.max(weight, zero), out,
+                gradient,
+                pixel,
+                pixel + 1,
+                channels,
+                wp.max(-weight, zero),
+                wp.max(weight, zero),
+                out,
             )
         weight = blend[2 * pixel + 1]
         if weight != zero:
             unmix(
-                gradient, pixel, pixel + width, channels,
-                wp.max(-weight, zero), wp.max(weight, zero), out,
+                gradient,
+                pixel,
+                pixel + width,
+                channels,
+                wp.max(-weight, zero),
+                wp.max(weight, zero),
+                out,
             )
         if column > 0:
             weight = blend[2 * (pixel - 1)]
             if weight != zero:
                 unmix(
-                    gradient, pixel, pixel - 1, channels,
-                    wp.max(weight, zero), wp.max(-weight, zero), out,
+                    gradient,
+                    pixel,
+                    pixel - 1,
+                    channels,
+                    wp.max(weight, zero),
+                    wp.max(-weight, zero),
+                    out,
                 )
         if row > 0:
             weight = blend[2 * (pixel - width) + 1]
             if weight != zero:
                 unmix(
-                    gradient, pixel, pixel - width, channels,
-                    wp.max(weight, zero), wp.max(-weight, zero), out,
+                    gradient,
+                    pixel,
+                    pixel - width,
+                    channels,
+                    wp.max(weight, zero),
+                    wp.max(-weight, zero),
+                    out,
                 )
 
 
@@ -363,12 +396,8 @@ def move_silhouettes(
                     )
                 g = (target * a - origin * b) * (slope / ((a - b) * (a - b)))
                 corners = 3 * (edge / 3)
-                add_gradient(
-                    clip_gradient, base + faces[corners + (k + 1) % 3], wp.cross(q, g)
-                )
-                add_gradient(
-                    clip_gradient, base + faces[corners + (k + 2) % 3], wp.cross(g, p)
-                )
+                add_gradient(clip_gradient, base + faces[corners + (k + 1) % 3], wp.cross(q, g))
+                add_gradient(clip_gradient, base + faces[corners + (k + 2) % 3], wp.cross(g, p))
 
 
 FIND_BORDERS = per_precision(find_borders, "depth", "blend")

@@ -1,8 +1,9 @@
 """Cameras: from the world to clip space and to an image.
 
-Camera space is OpenGL's: x right, y up, and the camera looks along -z. Clip space likewise: x right, y up, z/w = -1 at the
-near and +1 at the far plane. Row 0 of an image is its top row and pixel centres lie at half integers, so the centre of pixel
-(r, c) of an (H, W) image has x/w = 2 (c + 1/2) / W - 1 and y/w = 1 - 2 (r + 1/2) / H.
+Camera space is OpenGL's: x right, y up, and the camera looks along -z. Clip space likewise: x
+right, y up, z/w = -1 at the near and +1 at the far plane. Row 0 of an image is its top row and
+pixel centres lie at half integers, so the centre of pixel (r, c) of an (H, W) image has x/w = 2 (c
++ 1/2) / W - 1 and y/w = 1 - 2 (r + 1/2) / H.
 """
 
 from __future__ import annotations
@@ -15,9 +16,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from geomopt.errors import InputError, check_shape, check_tensor
-
-Points = Tensor | Sequence[float] | Sequence[Sequence[float]]
+from geomopt.errors import InputError, check_tensor
+from geomopt.render.poses import (
+    Points,
+    check_poses,
+    check_resolution,
+    inverse_rigid,
+    pinhole_projection,
+    points_like,
+    rigid,
+)
 
 NEAR = 0.01  # of the distance to the target, where no near plane is given
 FAR = 100.0  # of the distance to the target, where no far plane is given
@@ -27,8 +35,8 @@ FAR = 100.0  # of the distance to the target, where no far plane is given
 class Camera:
     """One camera or a batch of B.
 
-    world_to_camera: rigid transforms (4, 4) or (B, 4, 4); projection: camera to clip space, likewise; both are held as
-    (B, 4, 4). resolution: (H, W) in pixels, the same for the batch.
+    world_to_camera: rigid transforms (4, 4) or (B, 4, 4); projection: camera to clip space,
+    likewise; both are held as (B, 4, 4). resolution: (H, W) in pixels, the same for the batch.
     """
 
     world_to_camera: Tensor
@@ -59,32 +67,29 @@ class Camera:
     def look_at(
         eye: Points, target: Points = (0.0, 0.0, 0.0), up: Points = (0.0, 0.0, 1.0)
     ) -> Tensor:
-        """World-to-camera transforms (B, 4, 4) of cameras at `eye` (3,) or (B, 3) that look at `target`.
+        """World-to-camera transforms (B, 4, 4) of cameras at `eye` (3,) or (B, 3) that look at
+        `target`.
 
-        Where `up` is parallel to the view, the y axis takes its place (the x axis if y is parallel too).
+        Where `up` is parallel to the view, the y axis takes its place (the x axis if y is parallel
+        too).
         """
-        eye, target, up = (
-            points_like("eye", eye),
-            points_like("target", target),
-            points_like("up", up),
-        )
-        target, up = target.to(eye), up.to(eye)
-        eye, target, up = torch.broadcast_tensors(eye, target, up)
-        back = eye - target
+        place = points_like("eye", eye)
+        goal = points_like("target", target).to(place)
+        place, goal, upright = torch.broadcast_tensors(place, goal, points_like("up", up).to(place))
+        back = place - goal
         distance = back.norm(dim=-1, keepdim=True)
         if not bool((distance > 0).all()):
             raise InputError("eye and target must differ, got the same point")
         back = back / distance
         for axis in (1, 0):
-            substitute = torch.zeros_like(up)
-            substitute[:, axis] = 1.0
-            parallel = torch.linalg.cross(up, back).norm(dim=-1, keepdim=True) < 1e-6 * up.norm(
-                dim=-1, keepdim=True
-            )
-            up = torch.where(parallel | (up == 0).all(-1, keepdim=True), substitute, up)
-        right = torch.nn.functional.normalize(torch.linalg.cross(up, back), dim=-1)
+            other = torch.zeros_like(upright)
+            other[:, axis] = 1.0
+            sine = torch.linalg.cross(upright, back).norm(dim=-1, keepdim=True)
+            parallel = sine <= 1e-6 * upright.norm(dim=-1, keepdim=True)
+            upright = torch.where(parallel, other, upright)
+        right = torch.nn.functional.normalize(torch.linalg.cross(upright, back), dim=-1)
         rotation = torch.stack([right, torch.linalg.cross(back, right), back], 1)
-        return rigid(rotation, -(rotation @ eye[:, :, None])[:, :, 0])
+        return rigid(rotation, -(rotation @ place[:, :, None])[:, :, 0])
 
     @staticmethod
     def perspective(
@@ -97,9 +102,11 @@ class Camera:
         near: float | None = None,
         far: float | None = None,
     ) -> Camera:
-        """Cameras at `eye` (3,) or (B, 3) that look at `target`, with a vertical field of view in degrees.
+        """Cameras at `eye` (3,) or (B, 3) that look at `target`, with a vertical field of view in
+        degrees.
 
-        near, far: distances in metres; without them 0.01 and 100 times the distance from eye to target.
+        near, far: distances in metres; without them 0.01 and 100 times the distance from eye to
+        target.
         """
         if not 0.0 < vertical_fov < 180.0:
             raise InputError(f"vertical_fov must lie between 0 and 180 degrees, got {vertical_fov}")
@@ -161,8 +168,9 @@ class Camera:
     ) -> Camera:
         """Cameras from poses (4, 4) or (B, 4, 4) and intrinsics in pixels.
 
-        fl_x, fl_y: focal lengths (fl_y defaults to fl_x); cx, cy: principal point from the left and the top border (default:
-        the middle). near, far: metres, by default 0.01 and 100 times the largest distance of a camera from the origin.
+        fl_x, fl_y: focal lengths (fl_y defaults to fl_x); cx, cy: principal point from the left and
+        the top border (default: the middle). near, far: metres, by default 0.01 and 100 times the
+        largest distance of a camera from the origin.
         """
         height, width = check_resolution(resolution)
         pose = check_tensor("camera_to_world", camera_to_world).reshape(-1, 4, 4)
@@ -183,7 +191,9 @@ class Camera:
     def from_transforms(
         path: str | Path, *, near: float | None = None, far: float | None = None
     ) -> Camera:
-        """The cameras of a transforms.json (Blender/NeRF synthetic or nerfstudio layout), a file or its folder."""
+        """The cameras of a transforms.json (Blender/NeRF synthetic or nerfstudio layout), a file or
+        its folder.
+        """
         from geomopt.render.transforms import read_transforms  # it imports this module
 
         return read_transforms(path, near=near, far=far, require_images=False).cameras
@@ -231,7 +241,8 @@ class Camera:
         return replace(self, resolution=resolution)
 
     def fitted(self, lower: Points, upper: Points) -> Camera:
-        """The same perspective or parallel view, its near and far planes fitted to the box from `lower` to `upper`.
+        """The same perspective or parallel view, its near and far planes fitted to the box from
+        `lower` to `upper`.
 
         Parts of the box behind a perspective camera are left out.
         """
@@ -262,7 +273,9 @@ class Camera:
         return self.camera_to_world[:, :3, 3]
 
     def to_camera(self, vertices: Tensor) -> Tensor:
-        """Vertices (V, 3) in camera space, (B, V, 3); the distance along the view is minus the last entry."""
+        """Vertices (V, 3) in camera space, (B, V, 3); the distance along the view is minus the last
+        entry.
+        """
         check_tensor("vertices", vertices, (None, 3), like=self.world_to_camera)
         return _apply(self.world_to_camera, vertices)[..., :3]
 
@@ -274,92 +287,6 @@ class Camera:
 
 def _apply(matrices: Tensor, vertices: Tensor) -> Tensor:
     return vertices @ matrices[:, :, :3].transpose(1, 2) + matrices[:, None, :, 3]
-
-
-def rigid(rotation: Tensor, translation: Tensor) -> Tensor:
-    """Transforms (B, 4, 4) of rotations (B, 3, 3) and translations (B, 3)."""
-    top = torch.cat([rotation, translation[:, :, None]], 2)
-    bottom = torch.tensor([0.0, 0.0, 0.0, 1.0]).to(top).expand(len(top), 1, 4)
-    return torch.cat([top, bottom], 1)
-
-
-def inverse_rigid(transform: Tensor) -> Tensor:
-    """The inverse of rigid transforms (B, 4, 4)."""
-    rotation = transform[:, :3, :3].transpose(1, 2)
-    return rigid(rotation, -(rotation @ transform[:, :3, 3:])[:, :, 0])
-
-
-def pinhole_projection(
-    resolution: tuple[int, int],
-    fl_x: float,
-    fl_y: float,
-    cx: float,
-    cy: float,
-    near: float,
-    far: float,
-) -> Tensor:
-    """Camera space to clip space, (4, 4) float64, of a pinhole whose intrinsics are given in pixels."""
-    height, width = resolution
-    for name, focal in (("fl_x", fl_x), ("fl_y", fl_y)):
-        if not 0.0 < focal < math.inf:
-            raise InputError(f"{name} must be positive and finite, got {focal}")
-    if not (math.isfinite(cx) and math.isfinite(cy)):
-        raise InputError(f"cx and cy must be finite, got {cx} and {cy}")
-    return torch.tensor(
-        [
-            [2 * fl_x / width, 0.0, 1 - 2 * cx / width, 0.0],
-            [0.0, 2 * fl_y / height, 2 * cy / height - 1, 0.0],
-            [0.0, 0.0, -(far + near) / (far - near), -2 * far * near / (far - near)],
-            [0.0, 0.0, -1.0, 0.0],
-        ],
-        dtype=torch.float64,
-    )
-
-
-def check_resolution(resolution: object) -> tuple[int, int]:
-    """Return (H, W) if `resolution` is two positive integers."""
-    if (
-        not isinstance(resolution, Sequence)
-        or len(resolution) != 2
-        or any(
-            isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= 16384
-            for size in resolution
-        )
-    ):
-        raise InputError(
-            f"resolution must be (height, width), integers from 1 to 16384, got {resolution!r}"
-        )
-    return resolution[0], resolution[1]
-
-
-def check_poses(names: Sequence[str], poses: Tensor) -> None:
-    """Raise InputError unless each of poses (B, 4, 4) is finite and rigid; `names` says how to call each of them."""
-    check_shape("poses", poses, (None, 4, 4))
-    rotation = poses[:, :3, :3].double()
-    identity = torch.eye(3, dtype=torch.float64, device=poses.device)
-    drift = (rotation @ rotation.transpose(1, 2) - identity).abs().amax((1, 2))
-    last = torch.tensor([0.0, 0.0, 0.0, 1.0]).to(poses)
-    for index, name in enumerate(names):
-        if not bool(torch.isfinite(poses[index]).all()):
-            raise InputError(f"{name} must be finite, got {poses[index].tolist()}")
-        if not torch.allclose(poses[index, 3], last, atol=1e-5):
-            raise InputError(
-                f"{name} must have the last row (0, 0, 0, 1), got {poses[index, 3].tolist()}"
-            )
-        if drift[index] > 1e-3 or torch.linalg.det(rotation[index]) < 0:
-            raise InputError(
-                f"{name} must hold a rotation (orthonormal to 1e-3, determinant +1) in its upper left 3x3 block, "
-                f"got {poses[index, :3, :3].tolist()}"
-            )
-
-
-def points_like(name: str, value: Points) -> Tensor:
-    """A floating tensor (B, 3) of a point (3,) or points (B, 3) given as tensor or numbers."""
-    tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float32)
-    check_tensor(name, tensor)
-    if tensor.ndim not in (1, 2) or tensor.shape[-1] != 3:
-        raise InputError(f"{name} must have shape (3,) or (B, 3), got {tuple(tensor.shape)}")
-    return tensor.reshape(-1, 3)
 
 
 def _reach(eye: Points, target: Points) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import check_indices, check_tensor
-from geomopt.launch import Vectors, launch
+from geomopt.launch import launch
 from geomopt.render import antialias_kernels as kernels
 from geomopt.render.fragments import check_backend
 
@@ -17,10 +17,10 @@ NONMANIFOLD = -2
 def edge_opposites(faces: Tensor, vertex_count: int, *, backend: str = "warp") -> Tensor:
     """The corner on the other side of each edge, (F, 3) int32.
 
-    Edge k of a face (F, 3) is the one that faces its corner k. Entry (f, k) is 3 g + c if corner c of
-    face g lies across it, so that the opposite vertex is `faces.flatten()[3 g + c]`; -1 if no face
-    does (an open edge), -2 if several do. Faces must share their vertices: see `position_indices`.
-    Raises InputError for indices outside [0, vertex_count).
+    Edge k of a face (F, 3) is the one that faces its corner k. Entry (f, k) is 3 g + c if corner c
+    of face g lies across it, so that the opposite vertex is `faces.flatten()[3 g + c]`; -1 if no
+    face does (an open edge), -2 if several do. Faces must share their vertices: see
+    `position_indices`. Raises InputError for indices outside [0, vertex_count).
     """
     check_indices("faces", faces, (None, 3), vertex_count)
     if check_backend(backend) == "torch":

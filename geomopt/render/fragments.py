@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, check_indices, check_tensor
-from geomopt.render.camera import check_resolution
+from geomopt.render.poses import check_resolution
 
 BACKENDS = ("warp", "torch")
 
@@ -17,9 +17,9 @@ BACKENDS = ("warp", "torch")
 class Fragments:
     """The nearest triangle at each pixel.
 
-    face: (B, H, W) int32, -1 in the background. barycentric: (B, H, W, 3), weights of the triangle's corners at the pixel
-    centre, perspective-correct, 0 in the background; differentiable. depth: (B, H, W), z/w in [-1, 1], 1 in the background;
-    carries no gradient.
+    face: (B, H, W) int32, -1 in the background. barycentric: (B, H, W, 3), weights of the
+    triangle's corners at the pixel centre, perspective-correct, 0 in the background;
+    differentiable. depth: (B, H, W), z/w in [-1, 1], 1 in the background; carries no gradient.
     """
 
     face: Tensor
@@ -72,7 +72,9 @@ def check_device(name: str, value: Tensor, like: Tensor) -> None:
 def check_fragments(
     fragments: Fragments, face_count: int, *, like: Tensor, batch: int | None = None
 ) -> None:
-    """Raise InputError unless `fragments` fit each other, a mesh of `face_count` faces and the tensor `like`."""
+    """Raise InputError unless `fragments` fit each other, a mesh of `face_count` faces and the
+    tensor `like`.
+    """
     if not isinstance(fragments, Fragments):
         raise InputError(
             f"fragments must be Fragments from rasterize, got {type(fragments).__name__}"

@@ -12,7 +12,6 @@ from geomopt.errors import InputError, check_indices, check_tensor
 from geomopt.launch import Vectors, differentiable, launch
 from geomopt.render import rasterize_kernels as kernels
 from geomopt.render import rasterize_torch
-from geomopt.render.camera import check_resolution
 from geomopt.render.fragments import (
     Fragments,
     check_backend,
@@ -21,6 +20,7 @@ from geomopt.render.fragments import (
     check_geometry,
     check_precision,
 )
+from geomopt.render.poses import check_resolution
 from geomopt.render.snapping import snapped_positions
 
 CUDA_STRIPES = 8  # threads that share the rows of one triangle
@@ -31,13 +31,14 @@ def rasterize(
 ) -> Fragments:
     """The nearest triangle at each pixel centre, with perspective-correct barycentric weights.
 
-    clip_positions: (V, 4) or (B, V, 4), float32 or float64, as `Camera.project` gives them; faces: (F, 3) int32 or int64,
-    drawn from both sides; resolution: (H, W); backend: "warp" or "torch". Each pixel of a closed fan of triangles belongs to
-    exactly one of them; equal depths go to the smaller face index. Parts in front of the near or behind the far plane are
-    left out, also of triangles that cross the camera plane. Barycentric weights carry gradients to x, y and w (Laine et al.,
-    ACM TOG 39(6), 2020, section 3.2); on CUDA the order of their sums is not fixed unless
-    `torch.use_deterministic_algorithms` is on, which takes the torch backend.
-    Raises InputError for wrong shapes, indices out of range, NaN, or an unknown backend.
+    clip_positions: (V, 4) or (B, V, 4), float32 or float64, as `Camera.project` gives them; faces:
+    (F, 3) int32 or int64, drawn from both sides; resolution: (H, W); backend: "warp" or "torch".
+    Each pixel of a closed fan of triangles belongs to exactly one of them; equal depths go to the
+    smaller face index. Parts in front of the near or behind the far plane are left out, also of
+    triangles that cross the camera plane. Barycentric weights carry gradients to x, y and w (Laine
+    et al., ACM TOG 39(6), 2020, section 3.2); on CUDA the order of their sums is not fixed unless
+    `torch.use_deterministic_algorithms` is on, which takes the torch backend. Raises InputError for
+    wrong shapes, indices out of range, NaN, or an unknown backend.
     """
     resolution = check_resolution(resolution)
     clip, faces = check_geometry(clip_positions, faces)
@@ -56,8 +57,9 @@ def rasterize(
 
 
 def cover(clip: Tensor, faces: Tensor, resolution: tuple[int, int]) -> Tensor:
-    """Key of the nearest face at each pixel, (B H W,) int64: its depth in the upper and its index in
-    the lower 32 bits, the largest int64 in the background. clip: (B, V, 4) float64; faces: int32.
+    """Key of the nearest face at each pixel, (B H W,) int64: its depth in the upper and its index
+    in the lower 32 bits, the largest int64 in the background. clip: (B, V, 4) float64; faces:
+    int32.
     """
     height, width = resolution
     batch, vertex_count, _ = clip.shape
@@ -130,10 +132,11 @@ def interpolate(
 ) -> Tensor:
     """Attributes at the pixels, (B, H, W, C), zero in the background.
 
-    attributes: (V,), (V, C) shared by the views, or (B, V, C); faces: (F, 3) indices into the attributes, which may differ from
-    those that were rasterized (positions shared where texture coordinates are not) as long as the faces keep their order.
-    Differentiable to the attributes and, through the barycentric weights, to the positions.
-    Raises InputError for wrong shapes or indices out of range.
+    attributes: (V,), (V, C) shared by the views, or (B, V, C); faces: (F, 3) indices into the
+    attributes, which may differ from those that were rasterized (positions shared where texture
+    coordinates are not) as long as the faces keep their order. Differentiable to the attributes
+    and, through the barycentric weights, to the positions. Raises InputError for wrong shapes or
+    indices out of range.
     """
     check_tensor("attributes", attributes)
     if attributes.ndim not in (1, 2, 3):
@@ -197,5 +200,7 @@ def span(like: Tensor, width: int) -> int:
 
 
 def settled(backend: str, like: Tensor) -> str:
-    """The backend to use: on CUDA torch's, whose sums have a fixed order, when deterministic algorithms are asked for."""
+    """The backend to use: on CUDA torch's, whose sums have a fixed order, when deterministic
+    algorithms are asked for.
+    """
     return "torch" if like.is_cuda and torch.are_deterministic_algorithms_enabled() else backend

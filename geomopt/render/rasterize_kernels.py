@@ -1,11 +1,11 @@
 """Kernels of rasterize and interpolate.
 
-All geometry is computed in float64 whatever the precision of the images: snapped lines are exact integers, and a CPU core is
-as quick in either. Work is given out in spans of elements: a row a thread on CPU, where a thread costs as much as a pixel, and
-a pixel a thread on CUDA.
+All geometry is computed in float64 whatever the precision of the images: snapped lines are exact
+integers, and a CPU core is as quick in either. Work is given out in spans of elements: a row a
+thread on CPU, where a thread costs as much as a pixel, and a pixel a thread on CUDA.
 """
 
-# ruff: noqa: UP018, SIM102 - constants of a kernel are typed by a call; its `and` evaluates both sides
+# ruff: noqa: SIM102 - `and` evaluates both sides in a kernel
 
 from typing import Any
 
@@ -29,7 +29,9 @@ def homogeneous(p: wp.vec4d):
 
 @wp.func
 def edge_line(i: int, j: int, si: wp.vec2d, sj: wp.vec2d, pi: wp.vec3d, pj: wp.vec3d):
-    """Line from corner i to j; its value at (x, y, 1) is positive on the left. Opposite for the reversed edge, exactly."""
+    """Line from corner i to j; its value at (x, y, 1) is positive on the left. Opposite for the
+    reversed edge, exactly.
+    """
     if not wp.isnan(si[0] + sj[0]):
         return wp.vec3d(si[1] - sj[1], sj[0] - si[0], si[0] * sj[1] - sj[0] * si[1])
     if i < j:
@@ -46,7 +48,9 @@ def owns_ties(line: wp.vec3d):
 
 @wp.func
 def grow(box: wp.vec4d, p: wp.vec4d, scale_x: wp.float64, scale_y: wp.float64):
-    """The box (low x, low y, high x, high y) with the screen position of p; everything if p is on the camera plane."""
+    """The box (low x, low y, high x, high y) with the screen position of p; everything if p is on
+    the camera plane.
+    """
     if p[3] < wp.float64(1.0e-30):
         return wp.vec4d(
             wp.float64(-1.0e30), wp.float64(-1.0e30), wp.float64(1.0e30), wp.float64(1.0e30)
@@ -58,7 +62,9 @@ def grow(box: wp.vec4d, p: wp.vec4d, scale_x: wp.float64, scale_y: wp.float64):
 
 @wp.func
 def grow_by_edge(box: wp.vec4d, p: wp.vec4d, q: wp.vec4d, scale_x: wp.float64, scale_y: wp.float64):
-    """Adds the part of edge p q in front of the near plane: p itself and where the edge crosses the plane."""
+    """Adds the part of edge p q in front of the near plane: p itself and where the edge crosses the
+    plane.
+    """
     a = p[2] + p[3]
     b = q[2] + q[3]
     out = box
@@ -83,6 +89,24 @@ def last_centre(high: wp.float64, size: int):
     return int(wp.clamp(position, wp.float64(-1.0), wp.float64(size) - wp.float64(1.0))) + 1
 
 
+@wp.func
+def inverse_slope(line: wp.vec3d):
+    if line[0] == wp.float64(0.0):
+        return wp.float64(0.0)
+    return wp.float64(1.0) / line[0]
+
+
+@wp.func
+def narrow(reach: wp.vec2d, slope: wp.float64, x: wp.float64, width: int):
+    """The columns, from reach[0] to below reach[1], right (slope > 0) or left (slope < 0) of x."""
+    column = x / SUBPIXELS + wp.float64(0.5) * wp.float64(width) - wp.float64(0.5)
+    if slope > wp.float64(0.0):
+        return wp.vec2d(wp.max(reach[0], column - wp.float64(1.0e-6)), reach[1])
+    if slope < wp.float64(0.0):
+        return wp.vec2d(reach[0], wp.min(reach[1], column + wp.float64(1.0e-6)))
+    return reach
+
+
 @wp.kernel
 def cover_faces(
     first: int,
@@ -95,7 +119,9 @@ def cover_faces(
     stripes: int,
     keys: wp.array(dtype=wp.int64),
 ):
-    """Write the smallest (depth, face) key at each pixel. Element: (view, face, stripe); rows are dealt out to stripes."""
+    """Write the smallest (depth, face) key at each pixel. Element: (view, face, stripe); rows are
+    dealt out to stripes.
+    """
     element = first + wp.tid()
     stripe = element % stripes
     view = (element / stripes) / faces.shape[0]
@@ -160,14 +186,22 @@ def cover_faces(
     ties1 = owns_ties(l1)
     ties2 = owns_ties(l2)
 
+    i0 = inverse_slope(l0)
+    i1 = inverse_slope(l1)
+    i2 = inverse_slope(l2)
     start = row_first + (stripe - row_first % stripes + stripes) % stripes
     for row in range(start, row_last, stripes):
         y = (wp.float64(0.5) * wp.float64(height) - wp.float64(row) - wp.float64(0.5)) * SUBPIXELS
         m0 = l0[1] * y + l0[2]
         m1 = l1[1] * y + l1[2]
         m2 = l2[1] * y + l2[2]
+        # where the three lines cut the row, with some room for rounding: the test below is exact
+        reach = wp.vec2d(wp.float64(column_first), wp.float64(column_last))
+        reach = narrow(reach, l0[0], -m0 * i0, width)
+        reach = narrow(reach, l1[0], -m1 * i1, width)
+        reach = narrow(reach, l2[0], -m2 * i2, width)
         offset = (view * height + row) * width
-        for column in range(column_first, column_last):
+        for column in range(int(wp.ceil(reach[0])), int(wp.ceil(reach[1]))):
             x = (
                 wp.float64(column) + wp.float64(0.5) - wp.float64(0.5) * wp.float64(width)
             ) * SUBPIXELS
@@ -211,7 +245,9 @@ def resolve_pixels(
     barycentric_out: wp.array(dtype=Any),
     depth_out: wp.array(dtype=Any),
 ):
-    """Face, barycentric weights b_k = a_k / (a_0 + a_1 + a_2), clamped to [0, 1], and z/w at each pixel."""
+    """Face, barycentric weights b_k = a_k / (a_0 + a_1 + a_2), clamped to [0, 1], and z/w at each
+    pixel.
+    """
     start = (first + wp.tid()) * span
     zero = wp.float64(0.0)
     one = wp.float64(1.0)
@@ -270,7 +306,8 @@ def resolve_pixels_adjoint(
 ):
     """From the gradient of the barycentric weights to x, y and w of the corners.
 
-    a_k = l_k . f with l_k = p_i x p_j and f the pixel centre, so dL/dp_i = p_j x dL/dl_k and dL/dp_j = dL/dl_k x p_i.
+    a_k = l_k . f with l_k = p_i x p_j and f the pixel centre, so dL/dp_i = p_j x dL/dl_k and
+    dL/dp_j = dL/dl_k x p_i.
     """
     start = (first + wp.tid()) * span
     zero = wp.float64(0.0)
@@ -342,7 +379,9 @@ def interpolate_pixels(
     span: int,
     out: wp.array(dtype=Any),
 ):
-    """out = b_0 A_0 + b_1 A_1 + b_2 A_2; `out` comes zeroed. view_stride: attributes between views, 0 if they share them."""
+    """out = b_0 A_0 + b_1 A_1 + b_2 A_2; `out` comes zeroed. view_stride: attributes between views,
+    0 if they share them.
+    """
     start = (first + wp.tid()) * span
     for pixel in range(start, wp.min(start + span, face_in.shape[0])):
         face = face_in[pixel]

@@ -1,4 +1,6 @@
-"""Rasterization and interpolation in plain torch: the same arithmetic as the kernels, their oracle and fallback."""
+"""Rasterization and interpolation in plain torch: the same arithmetic as the kernels, their oracle
+and fallback.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def pixel_centres(resolution: tuple[int, int], device: torch.device) -> Tensor:
 
 
 def covered_faces(clip: Tensor, faces: Tensor, resolution: tuple[int, int]) -> Tensor:
-    """Index (B, H, W) int32 of the nearest face at each pixel, -1 where there is none; clip (B, V, 4) float64."""
+    """Index (B, H, W) int32 of the nearest face at each pixel, -1 where there is none; clip (B, V,
+    4) float64.
+    """
     height, width = resolution
     keys = torch.full((clip.shape[0], height * width), EMPTY, dtype=torch.int64, device=clip.device)
     for view, snapped in enumerate(snapped_positions(clip, resolution)):
@@ -100,7 +104,9 @@ def _line(faces: Tensor, screen: Tensor, points: Tensor, i: int, j: int) -> Tens
 
 
 def barycentric_and_depth(clip: Tensor, faces: Tensor, face: Tensor) -> tuple[Tensor, Tensor]:
-    """Perspective-correct weights (B, H, W, 3) and z/w (B, H, W) at the pixels of `face`, differentiable to clip."""
+    """Perspective-correct weights (B, H, W, 3) and z/w (B, H, W) at the pixels of `face`,
+    differentiable to clip.
+    """
     resolution = face.shape[1], face.shape[2]
     view, pixel = torch.nonzero(face.reshape(len(face), -1) >= 0, as_tuple=True)
     flat = face.reshape(len(face), -1)[view, pixel].long()

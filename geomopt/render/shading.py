@@ -50,8 +50,8 @@ class Light:
 class Images:
     """Images of B views; what was not asked for is None.
 
-    mask: (B, H, W, 1), covered share of each pixel; depth: (B, H, W, 1), metres along the view, 0 in
-    the background; normal: (B, H, W, 3), unit vectors in the world, 0 in the background; color:
+    mask: (B, H, W, 1), covered share of each pixel; depth: (B, H, W, 1), metres along the view, 0
+    in the background; normal: (B, H, W, 3), unit vectors in the world, 0 in the background; color:
     (B, H, W, 3), on the background colour.
     """
 
@@ -75,11 +75,11 @@ def render(
 ) -> Images:
     """Images of a mesh from every camera, differentiable to its vertices and colours.
 
-    mesh: anything with vertices (V, 3), faces (F, 3), colors (V, 3) or None, vertices shared between
-    triangles; channels: which of "mask", "depth", "normal", "color"; smooth: vertex normals, else
-    those of the faces; light: by default one over the viewer's left shoulder; topology:
-    `edge_opposites` of the faces, if at hand. Mask and color have soft silhouettes and so gradients
-    to where the surface ends; depth and normal hold the surface at the pixel centre.
+    mesh: anything with vertices (V, 3), faces (F, 3), colors (V, 3) or None, vertices shared
+    between triangles; channels: which of "mask", "depth", "normal", "color"; smooth: vertex
+    normals, else those of the faces; light: by default one over the viewer's left shoulder;
+    topology: `edge_opposites` of the faces, if at hand. Mask and color have soft silhouettes and so
+    gradients to where the surface ends; depth and normal hold the surface at the pixel centre.
     Raises InputError for unknown channels or tensors that do not fit.
     """
     unknown = [name for name in channels if name not in CHANNELS]
@@ -88,7 +88,8 @@ def render(
     vertices, faces = check_tensor("vertices", mesh.vertices, (None, 3)), mesh.faces
     if cameras.world_to_camera.device != vertices.device:
         raise InputError(
-            f"cameras must be on {vertices.device} like the mesh, got {cameras.world_to_camera.device}"
+            f"cameras must be on {vertices.device} like the mesh, "
+            f"got {cameras.world_to_camera.device}"
         )
     cameras = cameras.to(dtype=vertices.dtype)
     clip = cameras.project(vertices)
@@ -129,8 +130,9 @@ def pixel_normals(
     smooth: bool = True,
     backend: str = "warp",
 ) -> Tensor:
-    """Unit normals (B, H, W, 3) in the world, of the vertices interpolated or of the faces; 0 in the
-    background."""
+    """Unit normals (B, H, W, 3) in the world, of the vertices interpolated or of the faces; 0 in
+    the background.
+    """
     if smooth:
         normal = interpolate(vertex_normals(vertices, faces), faces, fragments, backend=backend)
     else:

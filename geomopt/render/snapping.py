@@ -1,7 +1,8 @@
 """Screen positions on a fixed sub-pixel grid, which make the fill watertight.
 
-Corners are rounded to 1/4096 pixel. The line through two of them and its value at a pixel centre are then integers below
-2^53, so float64 evaluates them exactly: the two triangles at an edge see opposite numbers, and a top-left rule settles zeros.
+Corners are rounded to 1/4096 pixel. The line through two of them and its value at a pixel centre
+are then integers below 2^53, so float64 evaluates them exactly: the two triangles at an edge see
+opposite numbers, and a top-left rule settles zeros.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ def pixel_scale(resolution: tuple[int, int]) -> tuple[float, float]:
 
 
 def snapped_positions(clip: Tensor, resolution: tuple[int, int]) -> Tensor:
-    """Rounded screen positions (B, V, 2), float64, in grid steps from the middle of the image, x right and y up.
+    """Rounded screen positions (B, V, 2), float64, in grid steps from the middle of the image, x
+    right and y up.
 
-    NaN where a vertex of clip (B, V, 4) float64 lies behind the camera plane or far outside the image: the lines through it
-    are evaluated in homogeneous coordinates instead.
+    NaN where a vertex of clip (B, V, 4) float64 lies behind the camera plane or far outside the
+    image: the lines through it are evaluated in homogeneous coordinates instead.
     """
     scale = torch.tensor(pixel_scale(resolution), dtype=clip.dtype, device=clip.device)
     w = clip[..., 3:]

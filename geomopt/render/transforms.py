@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
-from geomopt.render.camera import Camera, check_poses
+from geomopt.render.camera import Camera
+from geomopt.render.poses import check_poses
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".JPG", ".PNG", ".webp", ".exr")
 DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
@@ -66,7 +67,10 @@ def read_transforms(
     if not isinstance(frames, list) or not frames:
         raise InputError(f"{file} must hold a non-empty list under 'frames'")
 
-    folder, names = file.parent, [f"{file}: transform_matrix of frame {i}" for i in range(len(frames))]
+    folder, names = (
+        file.parent,
+        [f"{file}: transform_matrix of frame {i}" for i in range(len(frames))],
+    )
     for index, frame in enumerate(frames):
         if not isinstance(frame, dict):
             raise InputError(f"{file}: frame {index} must be an object, got {frame!r}")
@@ -101,7 +105,10 @@ def read_transforms(
         Camera.stack(cameras),
         tuple(images),
         *(
-            tuple(_companion(folder, frame, keys, f"{file}: frame {i}") for i, frame in enumerate(frames))
+            tuple(
+                _companion(folder, frame, keys, f"{file}: frame {i}")
+                for i, frame in enumerate(frames)
+            )
             for keys in (MASK_KEYS, DEPTH_KEYS, NORMAL_KEYS)
         ),
         depth_scale=_number(document, "depth_unit_scale_factor", str(file), 1e-3),
@@ -113,9 +120,13 @@ def _find(path: Path) -> Path:
         for name in ("transforms.json", "transforms_train.json"):
             if (path / name).is_file():
                 return path / name
-        raise InputError(f"{path} must hold transforms.json or transforms_train.json, found neither")
+        raise InputError(
+            f"{path} must hold transforms.json or transforms_train.json, found neither"
+        )
     if not path.is_file():
-        raise InputError(f"{path} must be a transforms.json file or a folder with one, found nothing")
+        raise InputError(
+            f"{path} must be a transforms.json file or a folder with one, found nothing"
+        )
     return path
 
 
@@ -162,10 +173,14 @@ def _intrinsics(
 ) -> tuple[tuple[int, int], dict[str, float]]:
     bent = {key: settings[key] for key in DISTORTION if _number(settings, key, name, 0.0) != 0}
     if bent:
-        raise InputError(f"{name}: lens distortion must be zero (undistort the images first), got {bent}")
+        raise InputError(
+            f"{name}: lens distortion must be zero (undistort the images first), got {bent}"
+        )
     model = settings.get("camera_model", "PINHOLE")
     if str(model).upper() not in PINHOLES:
-        raise InputError(f"{name}: camera_model must be one of {', '.join(PINHOLES)}, got {model!r}")
+        raise InputError(
+            f"{name}: camera_model must be one of {', '.join(PINHOLES)}, got {model!r}"
+        )
     if "w" in settings and "h" in settings:
         width = int(_number(settings, "w", name, 0.0))
         height = int(_number(settings, "h", name, 0.0))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
-from geomopt.render.camera import Camera, Points, points_like
+from geomopt.render.camera import Camera
+from geomopt.render.poses import Points, points_like
 
 
 def sphere_directions(count: int, generator: torch.Generator | None = None) -> Tensor:

@@ -112,5 +112,7 @@ def soup(seed: int, batch: int = 2, faces: int = 7):
     generator = torch.Generator().manual_seed(seed)
     xyz = 2 * torch.rand(batch, 3 * faces - 4, 3, generator=generator, dtype=F64) - 1
     w = 0.6 + torch.rand(batch, 3 * faces - 4, 1, generator=generator, dtype=F64)
-    index = torch.stack([torch.randperm(3 * faces - 4, generator=generator)[:3] for _ in range(faces)])
+    index = torch.stack(
+        [torch.randperm(3 * faces - 4, generator=generator)[:3] for _ in range(faces)]
+    )
     return torch.cat([1.4 * xyz[..., :2] * w, 0.8 * xyz[..., 2:] * w, w], -1), index.int()

@@ -203,7 +203,9 @@ def test_flat_image_inside_a_surface_is_left_alone(backend):
 def test_front_surface_moves_against_the_one_behind():
     """A small square before a large one: only the small one's border has a gradient."""
     square = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]], dtype=F64)
-    clip = torch.cat([torch.cat([square * s, torch.full((4, 1), z)], 1) for s, z in ((0.5, -0.5), (3, 0.5))])
+    clip = torch.cat(
+        [torch.cat([square * s, torch.full((4, 1), z)], 1) for s, z in ((0.5, -0.5), (3, 0.5))]
+    )
     clip = torch.cat([clip, torch.ones(8, 1)], 1).requires_grad_()
     one = torch.tensor([[0, 1, 2], [0, 2, 3]])
     faces = torch.cat([one, one + 4])
@@ -302,11 +304,17 @@ def test_bad_input_is_named():
     image = torch.zeros(1, 4, 5, 3)
     cases = [
         (lambda: antialias(image[:, :3], fragments, clip, faces), "image must have shape"),
-        (lambda: antialias(image[0], fragments, clip, faces), r"image must have shape \(B, H, W, C\)"),
+        (
+            lambda: antialias(image[0], fragments, clip, faces),
+            r"image must have shape \(B, H, W, C\)",
+        ),
         (lambda: antialias(image * math.nan, fragments, clip, faces), "image must be finite"),
         (lambda: antialias(image.double(), fragments, clip, faces), "image must have dtype"),
         (lambda: antialias(image, fragments, clip.expand(2, 4, 4), faces), "fragments must hold 2"),
-        (lambda: antialias(image, fragments, clip, faces, topology=faces), "topology must be an int32"),
+        (
+            lambda: antialias(image, fragments, clip, faces, topology=faces),
+            "topology must be an int32",
+        ),
         (lambda: antialias(image, fragments, clip, faces, backend="numpy"), "backend must be"),
         (lambda: edge_opposites(faces, 2), r"faces must index into \[0, 2\)"),
     ]

@@ -119,7 +119,9 @@ def test_fitted_planes_hold_the_box(kind):
     assert -1 < depth.min() < -0.9
     assert 0.9 < depth.max() < 1
     same = camera.project(corners)[..., :2] / camera.project(corners)[..., 3:]
-    torch.testing.assert_close(fitted.project(corners)[..., :2] / fitted.project(corners)[..., 3:], same)
+    torch.testing.assert_close(
+        fitted.project(corners)[..., :2] / fitted.project(corners)[..., 3:], same
+    )
 
 
 def test_directions_are_well_spread():
@@ -135,14 +137,18 @@ def test_directions_are_well_spread():
 
 
 def test_views_around_a_target():
-    cameras = random_cameras(12, torch.Generator().manual_seed(0), radius=2.0, target=(1.0, 2.0, 3.0))
+    cameras = random_cameras(
+        12, torch.Generator().manual_seed(0), radius=2.0, target=(1.0, 2.0, 3.0)
+    )
     offset = cameras.positions - torch.tensor([1.0, 2, 3])
     torch.testing.assert_close(offset.norm(dim=1), torch.full((12,), 2.0))
     center = cameras.project(torch.tensor([[1.0, 2, 3]]))
     torch.testing.assert_close(center[..., :2], torch.zeros(12, 1, 2), rtol=0, atol=1e-5)
     level = orbit_cameras(4, radius=2.0, elevation=30.0, start=0.0)
     torch.testing.assert_close(level.positions[:, 2], torch.full((4,), 1.0))
-    torch.testing.assert_close(level.positions[1, :2], torch.tensor([0.0, math.sqrt(3)]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        level.positions[1, :2], torch.tensor([0.0, math.sqrt(3)]), atol=1e-5, rtol=0
+    )
 
 
 def test_framing_shows_the_whole_sphere():
@@ -166,7 +172,10 @@ def test_bad_input_is_named():
         (lambda: Camera.perspective((1.0, 0, 0), vertical_fov=180.0), "vertical_fov"),
         (lambda: Camera.perspective((1.0, 0, 0), near=2.0, far=1.0), "0 < near < far"),
         (lambda: Camera.orthographic((1.0, 0, 0), height=0.0), "height must be positive"),
-        (lambda: Camera.pinhole(skew, (4, 4), fl_x=1.0), r"camera_to_world\[0\] must hold a rotation"),
+        (
+            lambda: Camera.pinhole(skew, (4, 4), fl_x=1.0),
+            r"camera_to_world\[0\] must hold a rotation",
+        ),
         (lambda: Camera.pinhole(eye, (4, 4), fl_x=-1.0), "fl_x must be positive"),
         (lambda: Camera.stack([]), "cameras must hold at least one"),
         (lambda: orbit_cameras(0), "count must be at least 1"),
@@ -189,7 +198,9 @@ def image_file(path, size=(8, 6)):
 
 
 def test_what_is_written_is_read_again(tmp_path):
-    cameras = random_cameras(4, torch.Generator().manual_seed(0), resolution=(6, 8), vertical_fov=33.0)
+    cameras = random_cameras(
+        4, torch.Generator().manual_seed(0), resolution=(6, 8), vertical_fov=33.0
+    )
     names = [f"images/{index:03d}.png" for index in range(4)]
     masks = [f"masks/{index:03d}.png" for index in range(4)]
     for name in names + masks:
@@ -204,7 +215,9 @@ def test_what_is_written_is_read_again(tmp_path):
     assert read.cameras.resolution == (6, 8)
     points = torch.rand(9, 3, generator=torch.Generator().manual_seed(1))
     ours = pixel_of(cameras.project(points), (6, 8))
-    torch.testing.assert_close(pixel_of(read.cameras.project(points), (6, 8)), ours, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        pixel_of(read.cameras.project(points), (6, 8)), ours, rtol=0, atol=1e-5
+    )
     alone = Camera.from_transforms(tmp_path / "transforms.json")
     assert torch.equal(alone.projection, read.cameras.projection)
 
@@ -212,7 +225,10 @@ def test_what_is_written_is_read_again(tmp_path):
 def test_intrinsics_of_a_frame_survive(tmp_path):
     poses = orbit_cameras(2).camera_to_world
     cameras = Camera.stack(
-        [Camera.pinhole(poses[i], (20, 30), fl_x=20.0 + i, fl_y=25.0, cx=14.0, cy=11.0 + i) for i in (0, 1)]
+        [
+            Camera.pinhole(poses[i], (20, 30), fl_x=20.0 + i, fl_y=25.0, cx=14.0, cy=11.0 + i)
+            for i in (0, 1)
+        ]
     )
     write_transforms(tmp_path / "transforms.json", cameras, ["a.png", "b.png"])
     read = Camera.from_transforms(tmp_path, near=0.03, far=300.0)
@@ -234,10 +250,12 @@ def test_blender_layout(tmp_path):
     assert read.images[0] == tmp_path / "train" / "r_0.png"
     assert read.cameras.resolution == (60, 80)
     torch.testing.assert_close(read.cameras.positions, torch.tensor([[0.5, -4, 1]]))
-    # the camera looks along y; a step of 1 to the right at distance 2 is half of half the width... 80 px
+    # it looks along y; half the view at distance 2 is 1, so a step of 1 to the right is 40 pixels
     point = torch.tensor([[1.5, -2.0, 1.0], [0.5, -2.0, 2.0]])
     expected = torch.tensor([[[80.0, 30], [40, -10]]])
-    torch.testing.assert_close(pixel_of(read.cameras.project(point), (60, 80)), expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        pixel_of(read.cameras.project(point), (60, 80)), expected, rtol=0, atol=1e-3
+    )
 
 
 def test_bad_transforms_are_named(tmp_path):
@@ -253,8 +271,14 @@ def test_bad_transforms_are_named(tmp_path):
     cases = [
         ({}, "non-empty list under 'frames'"),
         ({"frames": [frame()], "w": 8, "h": 6}, "frame 0 must give fl_x or camera_angle_x"),
-        ({**base, "frames": [frame(), frame(transform_matrix=good[:3])]}, "frame 1 must have shape"),
-        ({**base, "frames": [frame(), frame(transform_matrix=skew)]}, "frame 1 must hold a rotation"),
+        (
+            {**base, "frames": [frame(), frame(transform_matrix=good[:3])]},
+            "frame 1 must have shape",
+        ),
+        (
+            {**base, "frames": [frame(), frame(transform_matrix=skew)]},
+            "frame 1 must hold a rotation",
+        ),
         ({**base, "frames": [frame(transform_matrix="x")]}, "frame 0 must be a 4x4 matrix"),
         ({**base, "frames": [frame(file_path="b")]}, "frame 0 must name an image"),
         ({**base, "frames": [frame(mask_path="m.png")]}, "frame 0: mask_path must name a file"),
@@ -273,6 +297,8 @@ def test_bad_transforms_are_named(tmp_path):
     with pytest.raises(InputError, match="found nothing"):
         read_transforms(tmp_path / "nowhere.json")
     with pytest.raises(InputError, match="must be perspective"):
-        write_transforms(tmp_path / "x.json", Camera.orthographic((1.0, 0, 0), height=1.0), ["a.png"])
+        write_transforms(
+            tmp_path / "x.json", Camera.orthographic((1.0, 0, 0), height=1.0), ["a.png"]
+        )
     with pytest.raises(InputError, match="file_path must be given for 2 cameras, got 1"):
         write_transforms(tmp_path / "x.json", orbit_cameras(2), ["a.png"])

@@ -2,11 +2,10 @@ import math
 
 import pytest
 import torch
+from render_scenes import F64, ground, plane, soup
 
 from geomopt.errors import InputError
 from geomopt.render import Camera, Fragments, interpolate, rasterize
-
-from render_scenes import F64, ground, plane, soup
 
 BACKENDS = ("warp", "torch")
 SIZE = (33, 48)
@@ -129,7 +128,9 @@ def test_nearer_triangle_wins_and_equal_depth_goes_to_the_smaller_index(backend)
 def test_batch_equals_loop(backend):
     clip, faces = soup(3, batch=4, faces=20)
     weight = torch.rand(4, *SIZE, 2, dtype=F64, generator=torch.Generator().manual_seed(0))
-    attributes = torch.rand(4, clip.shape[1], 2, dtype=F64, generator=torch.Generator().manual_seed(1))
+    attributes = torch.rand(
+        4, clip.shape[1], 2, dtype=F64, generator=torch.Generator().manual_seed(1)
+    )
     clip.requires_grad_()
     fragments = rasterize(clip, faces, SIZE, backend=backend)
     image = interpolate(attributes, faces, fragments, backend=backend)
@@ -149,7 +150,11 @@ def test_batch_equals_loop(backend):
 def test_gradients_agree_with_finite_differences(shared, backend):
     clip, faces = soup(5)
     attributes = torch.rand(
-        *(() if shared else (2,)), clip.shape[1], 3, dtype=F64, generator=torch.Generator().manual_seed(2)
+        *(() if shared else (2,)),
+        clip.shape[1],
+        3,
+        dtype=F64,
+        generator=torch.Generator().manual_seed(2),
     )
     size = (5, 7)
     assert rasterize(clip, faces, size).mask.sum() > 25
@@ -219,7 +224,9 @@ def test_nothing_to_see(backend):
     assert (fragments.face == -1).all()
     assert (fragments.barycentric == 0).all()
     assert (fragments.depth == 1).all()
-    image = interpolate(torch.rand(5, 2), torch.zeros(0, 3, dtype=torch.int32), fragments, backend=backend)
+    image = interpolate(
+        torch.rand(5, 2), torch.zeros(0, 3, dtype=torch.int32), fragments, backend=backend
+    )
     assert (image == 0).all()
     (image.sum() + fragments.barycentric.sum()).backward()
     assert (clip.grad == 0).all()

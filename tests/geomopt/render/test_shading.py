@@ -14,7 +14,11 @@ def sphere(rings: int = 24, around: int = 48, dtype=torch.float32) -> Mesh:
     """A unit sphere with colours."""
     polar = torch.linspace(0, math.pi, rings + 2, dtype=dtype)[1:-1, None]
     azimuth = torch.arange(around, dtype=dtype)[None] * (2 * math.pi / around)
-    ring = [polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin(), polar.cos().expand(-1, around)]
+    ring = [
+        polar.sin() * azimuth.cos(),
+        polar.sin() * azimuth.sin(),
+        polar.cos().expand(-1, around),
+    ]
     poles = torch.tensor([[0, 0, 1], [0, 0, -1]], dtype=dtype)
     vertices = torch.cat([torch.stack(ring, -1).reshape(-1, 3), poles])
     here = torch.arange(around)
@@ -37,7 +41,9 @@ def test_images_of_a_sphere():
     assert images.normal.shape == images.color.shape == (1, 40, 40, 3)
     half = math.tan(math.radians(22.5))
     x = (2 * (torch.arange(40, dtype=F64) + 0.5) / 40 - 1) * half
-    direction = torch.stack([-torch.ones(40, 40, dtype=F64), x.expand(40, 40), -x[:, None].expand(40, 40)], -1)
+    direction = torch.stack(
+        [-torch.ones(40, 40, dtype=F64), x.expand(40, 40), -x[:, None].expand(40, 40)], -1
+    )
     size = (direction**2).sum(-1)
     inside = 9 - 8 * size
     hit = inside > 0.3  # away from the outline, where the facets end
@@ -74,7 +80,9 @@ def test_gradients_reach_vertices_and_colors(backend):
 
     def total(vertices, colors):
         images = render(Mesh(vertices, mesh.faces, colors), cameras, backend=backend)
-        return (torch.cat([images.mask, images.depth, images.normal, images.color], -1) * weight).sum()
+        return (
+            torch.cat([images.mask, images.depth, images.normal, images.color], -1) * weight
+        ).sum()
 
     inputs = (vertices.requires_grad_(), mesh.colors.requires_grad_())
     assert torch.autograd.gradcheck(total, inputs, eps=1e-7, atol=1e-5, rtol=1e-4)
@@ -93,7 +101,9 @@ def test_pictures_are_lit_from_the_viewer_and_smooth():
     assert bright[18, 18] > bright[30, 30] > 0.2  # light comes from the upper left
     from_right = picture(mesh, view, light=Light(direction=(1.0, 0.0, 0.2)))[0, :, :, 0]
     assert from_right[24, 32] > from_right[24, 16]
-    back_to_front = picture(Mesh(mesh.vertices, mesh.faces.flip(1)), view, background=(0.0, 0.0, 1.0))
+    back_to_front = picture(
+        Mesh(mesh.vertices, mesh.faces.flip(1)), view, background=(0.0, 0.0, 1.0)
+    )
     torch.testing.assert_close(back_to_front, image)  # winding does not matter
 
 
