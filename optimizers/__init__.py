@@ -1,22 +1,25 @@
 """Optimizers for values, gradients and constraints under one accounting.
 
-A *problem* is a box and a way to evaluate points in it. A *method* is a frozen dataclass of settings; started on a problem it is
-a running optimizer that never calls the problem. It is asked and told:
+A *problem* is a box and a way to evaluate points in it. A *method* is a frozen dataclass of
+settings; started on a problem it is a running optimizer that never calls the problem. It is asked
+and told:
 
     query = optimizer.ask()              # points (B, d) in the box, and the order that is wanted: 0 values, 1 gradients too
     optimizer.tell(query, evaluation)    # values, gradients, constraints, and which rows did not fail
 
 Three famous methods are three ways to fill these two calls.
 - Adam asks one point with its gradient, and takes one step when told.
-- L-BFGS asks one trial point with its gradient. Told, it either accepts and turns its quasi-Newton step into the next trial, or
+- L-BFGS asks one trial point with its gradient. Told, it either accepts and turns its quasi-Newton
+  step into the next trial, or
   it tries another length along the same line: the line search is a conversation, not a loop.
-- CMA-ES asks a generation of points, values only, and learns a mean and a covariance from their ranks.
-A hybrid is no different: it asks generations at order 0 while it explores and single points at order 1 while it polishes, each
-batch at its own price. Whoever answers may be a torch function, a simulator, a cluster or a robot.
+- CMA-ES asks a generation of points, values only, and learns a mean and a covariance from their
+  ranks. A hybrid is no different: it asks generations at order 0 while it explores and single
+  points at order 1 while it polishes, each batch at its own price. Whoever answers may be a torch
+  function, a simulator, a cluster or a robot.
 
-The *driver* is the loop. It charges the budget (a value costs 1, a value with its gradient `gradient_cost`, 3 by default), keeps
-the best point, puts an augmented Lagrangian around methods that know no constraints, and writes checkpoints from which a killed
-run goes on bit for bit.
+The *driver* is the loop. It charges the budget (a value costs 1, a value with its gradient
+`gradient_cost`, 3 by default), keeps the best point, puts an augmented Lagrangian around methods
+that know no constraints, and writes checkpoints from which a killed run goes on bit for bit.
 
     problem = Problem.from_callable(lambda x: ((x - 0.3) ** 2).sum(), lower=[-1.0] * 5, upper=[1.0] * 5, differentiable=True)
     result = minimize(problem, "lbfgs", budget=Budget(evaluations=200))
@@ -31,8 +34,9 @@ By hand, with answers from elsewhere:
         query = optimizer.ask()
         optimizer.tell(query, Evaluation(value=measure(query.points)))
 
-To add a method: write its settings with `start`, and a running optimizer as in `optimizers.state.Optimizer`, in a file of its own;
-list it in `optimizers/methods.py`, and the tests of all methods pick it up.
+To add a method: write its settings with `start`, and a running optimizer as in
+`optimizers.state.Optimizer`, in a file of its own; list it in `optimizers/methods.py`, and the
+tests of all methods pick it up.
 """
 
 from optimizers.budget import Budget

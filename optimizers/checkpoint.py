@@ -33,7 +33,8 @@ def check_writable(path: Path) -> None:
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write a state so that the file is the old one or the new one at every moment, whatever happens.
 
-    Raises OSError that names the path when there is no room or no permission; the old file is then still there.
+    Raises OSError that names the path when there is no room or no permission; the old file is then
+    still there.
     """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)

@@ -25,12 +25,13 @@ class AugmentedLagrangian:
 
         f + sum_j (max(0, l_j + r_j g_j)^2 - l_j^2) / (2 r_j)
 
-    and then renews l <- max(0, l + r g), with r <- 10 r unless violations fell to a quarter. It is time to renew when the projected
-    gradient has fallen to 0.1 * 0.3^k of the first one, when the method inside has converged, or after 100 rounds. Each row of
-    the queries has multipliers and penalties of its own. While no evaluation brings constraints, everything passes through.
+    and then renews l <- max(0, l + r g), with r <- 10 r unless violations fell to a quarter. It is
+    time to renew when the projected gradient has fallen to 0.1 * 0.3^k of the first one, when the
+    method inside has converged, or after 100 rounds. Each row of the queries has multipliers and
+    penalties of its own. While no evaluation brings constraints, everything passes through.
 
-    Nocedal and Wright, algorithm 17.4. Ours: the first penalty 10 |grad f| / |grad g_j|^2, which makes the method independent of
-    the units of the value and of each constraint.
+    Nocedal and Wright, algorithm 17.4. Ours: the first penalty 10 |grad f| / |grad g_j|^2, which
+    makes the method independent of the units of the value and of each constraint.
     """
 
     FIELDS = (

@@ -19,9 +19,12 @@ Bound = float | Sequence[float] | Tensor
 class Box:
     """One named part of a design: an array with bounds.
 
-    shape: of the array, () for a number. lower, upper: a number or an array of that shape, -inf and inf where free.
-    start: where a search begins; the middle by default, or the point nearest to 0 where a side is free.
-    scale: size of a typical change, the unit of every step size; by default the width, or 1 where a side is free.
+    shape: of the array, () for a number. lower, upper: a number or an array of that shape, -inf and
+    inf where free.
+    start: where a search begins; the middle by default, or the point nearest to 0 where a side is
+    free.
+    scale: size of a typical change, the unit of every step size; by default the width, or 1 where a
+    side is free.
     """
 
     shape: int | Sequence[int] = ()
@@ -83,13 +86,18 @@ class Box:
 class Problem:
     """A box, a number of constraints, and `evaluate(x, order) -> Evaluation` on a batch.
 
-    parameters: the named parts in their order; optimizers see one flat vector, `evaluate` may use the names.
-    evaluate: takes the dictionary of one design, shaped tensors, and returns its value or (value, constraints), feasible
-    where <= 0. With `batched` it takes tensors with a leading dimension B and returns (B,) or ((B,), (B, m)).
-    Write a subclass and override the method `evaluate` for full control instead.
-    constraints: their number m, None when only an evaluation tells. differentiable: whether order 1 can be answered (for a
-    given function: by torch autograd). gradient_cost: price of a value with its gradient in evaluations.
-    current: True when values depend on the iteration (schedules, sampled views); then the newest iterate is the result.
+    parameters: the named parts in their order; optimizers see one flat vector, `evaluate` may use
+    the names.
+    evaluate: takes the dictionary of one design, shaped tensors, and returns its value or (value,
+    constraints), feasible where <= 0. With `batched` it takes tensors with a leading dimension B
+    and returns (B,) or ((B,), (B, m)). Write a subclass and override the method `evaluate` for full
+    control instead.
+    constraints: their number m, None when only an evaluation tells. differentiable: whether order 1
+    can be answered (for a
+    given function: by torch autograd). gradient_cost: price of a value with its gradient in
+    evaluations.
+    current: True when values depend on the iteration (schedules, sampled views); then the newest
+    iterate is the result.
     dtype, device: of every tensor an optimizer makes for this problem.
     """
 
@@ -158,9 +166,11 @@ class Problem:
     ) -> Problem:
         """The problem of a plain function.
 
-        fun: takes (d,) and returns the value or (value, constraints (m,)), feasible where <= 0; with `batched` it takes (B, d)
-        and returns (B,) or ((B,), (B, m)). lower, upper, start: (d,), or numbers where another of them tells d.
-        differentiable: fun is written in torch, and gradients come from autograd. options: as for `Problem`.
+        fun: takes (d,) and returns the value or (value, constraints (m,)), feasible where <= 0;
+        with `batched` it takes (B, d) and returns (B,) or ((B,), (B, m)). lower, upper, start:
+        (d,), or numbers where another of them tells d.
+        differentiable: fun is written in torch, and gradients come from autograd. options: as for
+        `Problem`.
         """
         if not callable(fun):
             raise TypeError(f"fun must be a function, got {type(fun).__name__}")
@@ -224,7 +234,8 @@ class Problem:
         """Values, and gradients where order is 1, at designs x (B, d).
 
         iteration: 0-based index of the round of ask and tell, for values that follow a schedule.
-        An exception in the user's function is a bug and passes through; values that are not finite are failed rows.
+        An exception in the user's function is a bug and passes through; values that are not finite
+        are failed rows.
         """
         del iteration  # a plain function knows no schedule
         if self._function is None:

@@ -22,15 +22,18 @@ PATIENCE = 100  # iterations without one success before a run gives up
 class Adam:
     """Adam with bounds and independent starts: when gradients are cheap, many or noisy.
 
-    step_size: of one iteration, in units of each parameter's scale. decay: its factor per iteration.
-    betas: decay of the mean and of the mean square of the gradient. epsilon: keeps a vanishing gradient from dividing by zero.
-    starts: independent searches in one batch; the first begins at the problem's start, the others at random.
+    step_size: of one iteration, in units of each parameter's scale. decay: its factor per
+    iteration.
+    betas: decay of the mean and of the mean square of the gradient. epsilon: keeps a vanishing
+    gradient from dividing by zero.
+    starts: independent searches in one batch; the first begins at the problem's start, the others
+    at random.
 
         m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2
         x <- clamp(x - step_size decay^t scale (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon))
 
-    Kingma and Ba, 2015, algorithm 1. Ours: the unit of the step, the box, and failures: a row that failed goes back half the way
-    to its last point that succeeded, while its mean gradient fades.
+    Kingma and Ba, 2015, algorithm 1. Ours: the unit of the step, the box, and failures: a row that
+    failed goes back half the way to its last point that succeeded, while its mean gradient fades.
     """
 
     step_size: float = 0.01

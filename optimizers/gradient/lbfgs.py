@@ -26,14 +26,16 @@ ATTEMPTS = 10  # to find a start that can be evaluated
 class Lbfgs:
     """Limited-memory quasi-Newton steps that respect bounds: when the function is smooth and its gradient exact.
 
-    memory: pairs of steps and gradient changes that are kept. tolerance: the run has converged when the projected gradient has
-    fallen to this share of the first one, or when two steps in a row change the value by no more than round-off.
+    memory: pairs of steps and gradient changes that are kept. tolerance: the run has converged when
+    the projected gradient has fallen to this share of the first one, or when two steps in a row
+    change the value by no more than round-off.
 
         x <- P(x + a p),  p = -H g on the free coordinates, -gamma g on those that a plain gradient step takes to their bound
 
-    P clamps into the box, H is the two-loop product (Nocedal and Wright, algorithm 7.4) over pairs cut to the free coordinates,
-    and the two-metric split keeps p a direction of descent (Bertsekas, 1982). The length a meets the weak Wolfe conditions along
-    the bent path. Each trial is a query; a failed one shortens the step. Coordinates are measured in their scales.
+    P clamps into the box, H is the two-loop product (Nocedal and Wright, algorithm 7.4) over pairs
+    cut to the free coordinates, and the two-metric split keeps p a direction of descent (Bertsekas,
+    1982). The length a meets the weak Wolfe conditions along the bent path. Each trial is a query;
+    a failed one shortens the step. Coordinates are measured in their scales.
     """
 
     memory: int = 10
@@ -55,8 +57,8 @@ class Lbfgs:
 class RunningLbfgs:
     """L-BFGS between ask and tell; see `Lbfgs`.
 
-    x, value, gradient: where the search stands. low: the best step length so far along the direction, with what was found
-    there; high: the shortest one that is known to be too long.
+    x, value, gradient: where the search stands. low: the best step length so far along the
+    direction, with what was found there; high: the shortest one that is known to be too long.
     """
 
     FIELDS = (

@@ -20,9 +20,10 @@ def quasi_newton_step(
 ) -> Tensor:
     """A direction (d,) of descent; to be clamped into the box as it is followed.
 
-    gradient, to_lower, to_upper: (d,). steps, changes: (k, d), oldest first, past steps and what they changed in the gradient.
-    A coordinate that the scaled gradient step takes to its bound moves by that step. The others move by the two-loop product
-    of the pairs cut to them, so that both blocks descend (Bertsekas, 1982, Projected Newton methods, section 3).
+    gradient, to_lower, to_upper: (d,). steps, changes: (k, d), oldest first, past steps and what
+    they changed in the gradient. A coordinate that the scaled gradient step takes to its bound
+    moves by that step. The others move by the two-loop product of the pairs cut to them, so that
+    both blocks descend (Bertsekas, 1982, Projected Newton methods, section 3).
     """
     if not len(steps):
         return -gradient

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from optimizers.checks import check_count, check_number
 from optimizers.evaluation import Evaluation, Incumbent, Query, ranking
-from optimizers.population.bounds import folded
+from optimizers.population.bounds import BentBox
 from optimizers.population.recombination import Recombination, default_population, recombination
 from optimizers.population.stopping import Stall
 from optimizers.problem import Problem
@@ -23,10 +23,13 @@ from optimizers.state import check_answer, restore, seeded, snapshot
 class Cma:
     """Active CMA-ES with restarts, batched over independent runs: when only values are there, or gradients mislead.
 
-    population: candidates in a generation, 4 + 3 ln d by default. deviation: first standard deviation, in units of each
-    parameter's scale. covariance: "full" learns d^2 numbers, "diagonal" d of them (several hundred parameters and more).
-    runs: independent searches in one batch; run r draws the same numbers as a single run with seed + r.
-    restarts: how often a run that has stalled starts anew from a random point with twice the population (Auger and Hansen, 2005).
+    population: candidates in a generation, 4 + 3 ln d by default. deviation: first standard
+    deviation, in units of each parameter's scale. covariance: "full" learns d^2 numbers, "diagonal"
+    d of them (several hundred parameters and more).
+    runs: independent searches in one batch; run r draws the same numbers as a single run with seed
+    + r.
+    restarts: how often a run that has stalled starts anew from a random point with twice the
+    population (Auger and Hansen, 2005).
 
         y_i = B D z_i,  x_i = m + s y_i,  z_i ~ N(0, I),  C = B D^2 B^T
         m <- m + s sum_parents w_i y_i
@@ -34,9 +37,9 @@ class Cma:
         p_c <- (1 - c_c) p_c + h sqrt(c_c (2 - c_c) mu) sum_parents w_i y_i
         C <- (1 - c_1 - c_mu sum w_i) C + c_1 p_c p_c^T + c_mu sum w_i y_i y_i^T,   over all ranks, the worst with w_i < 0
 
-    Hansen, The CMA Evolution Strategy: A Tutorial, 2016. Constraints enter by rank: feasible candidates by value, then the others
-    by violation. Bounds are mirrors, so the model lives in the whole space and queries in the box. Failed candidates rank last
-    and are never parents.
+    Hansen, The CMA Evolution Strategy: A Tutorial, 2016. Constraints enter by rank: feasible
+    candidates by value, then the others by violation. Bounds are mirrors, so the model lives in the
+    whole space and queries in the box. Failed candidates rank last and are never parents.
     """
 
     population: int | None = None
@@ -66,9 +69,10 @@ class Cma:
 class RunningCma:
     """CMA-ES between ask and tell; see `Cma`.
 
-    Tensors lead with the runs R. mean: (R, d) in units of the scales, not folded. deviation: (R,). covariance and basis:
-    (R, d, d), only (R, d) and none when diagonal. lengths: (R, d), square roots of eigenvalues. noise, steps: (R, P, d), the
-    generation that was asked, P the largest population; runs with smaller ones leave rows unused.
+    Tensors lead with the runs R. mean: (R, d) in units of the scales, not folded. deviation: (R,).
+    covariance and basis: (R, d, d), only (R, d) and none when diagonal. lengths: (R, d), square
+    roots of eigenvalues. noise, steps: (R, P, d), the generation that was asked, P the largest
+    population; runs with smaller ones leave rows unused.
     """
 
     FIELDS = (
@@ -80,11 +84,10 @@ class RunningCma:
         self.settings, self.problem = settings, problem
         self.generators = [seeded(problem, seed + run) for run in range(settings.runs)]
         runs, d = settings.runs, problem.dimension
-        self._lower, self._upper = problem.lower / problem.scale, problem.upper / problem.scale
-        self._bounded = bool(problem.lower.isfinite().any() | problem.upper.isfinite().any())
+        self._box = BentBox(problem.lower / problem.scale, problem.upper / problem.scale)
         self._diagonal = settings.covariance == "diagonal"
         zeros = problem.start.new_zeros
-        self.mean = (problem.start / problem.scale).repeat(runs, 1)
+        self.mean = self._box.search_point(problem.start / problem.scale).repeat(runs, 1)
         self.deviation = zeros(runs) + settings.deviation
         identity = torch.eye(d, dtype=problem.dtype, device=problem.device)
         self._identity = torch.ones_like(problem.start) if self._diagonal else identity
@@ -148,11 +151,11 @@ class RunningCma:
             self._draw()
         mean, deviation = self.mean[:, None], self.deviation[:, None, None]
         points = mean + deviation * self.steps
-        if self._bounded:
-            points = folded(points, self._lower, self._upper)
+        if self._box.bounded:
+            points = self._box.inside(points)
         points = points.flatten(0, 1) if self._full else points[self._used]
         points = points * self.problem.scale
-        if self._bounded:
+        if self._box.bounded:
             points = points.clamp(self.problem.lower, self.problem.upper)  # round-off of the scale
         if remaining < len(points):
             points = points[: max(1, int(remaining))]
@@ -291,7 +294,8 @@ class RunningCma:
         self.populations[run] *= 2
         label = "" if len(self.populations) == 1 else f" of run {run}"
         self._events.append(f"restart{label} with population {self.populations[run]}, {reason}")
-        self.mean[run] = self.problem.sample(1, self.generators[run])[0] / self.problem.scale
+        start = self.problem.sample(1, self.generators[run])[0]
+        self.mean[run] = self._box.search_point(start / self.problem.scale)
         self.deviation[run] = self.settings.deviation
         self.covariance[run] = self._identity
         if self.basis is not None:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 class Recombination:
     """Weights by rank and the learning rates that go with them.
 
-    weights: as many as the population, best first; the positive ones sum to 1, the negative ones punish the worst.
-    effective: variance-effective number of parents (mu_eff). rank_one, rank_mu: learning rates of the covariance (c_1, c_mu).
-    path_covariance, path_step: decay of the evolution paths (c_c, c_sigma). damping: of the step size (d_sigma).
+    weights: as many as the population, best first; the positive ones sum to 1, the negative ones
+    punish the worst.
+    effective: variance-effective number of parents (mu_eff). rank_one, rank_mu: learning rates of
+    the covariance (c_1, c_mu).
+    path_covariance, path_step: decay of the evolution paths (c_c, c_sigma). damping: of the step
+    size (d_sigma).
     """
 
     weights: tuple[float, ...]
@@ -32,7 +35,8 @@ def default_population(dimension: int) -> int:
 def recombination(population: int, dimension: int, diagonal: bool = False) -> Recombination:
     """The default parameters of active CMA-ES for d dimensions: Hansen, The CMA Evolution Strategy: A Tutorial, table 1.
 
-    diagonal: only the diagonal is learnt, so it may be learnt (d + 2) / 3 times faster (Ros and Hansen, 2008).
+    diagonal: only the diagonal is learnt, so it may be learnt (d + 2) / 3 times faster (Ros and
+    Hansen, 2008).
     """
     d = dimension
     raw = [math.log((population + 1) / 2) - math.log(rank) for rank in range(1, population + 1)]

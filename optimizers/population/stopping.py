@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from statistics import median
 
 STEP = 1e-12  # of the first deviation: steps this short are over
-FLAT = 50  # multiples of round-off that count as no difference between values
+FLAT = 500  # multiples of round-off that count as no difference between values
 
 
 @dataclass(frozen=True)
 class Stall:
     """The best values of the generations of one run, and what tells that it has stalled.
 
-    history: oldest first, grows by one at each call of `reason`; it belongs to the state of the search.
+    history: oldest first, grows by one at each call of `reason`; it belongs to the state of the
+    search.
     """
 
     history: list[float]
@@ -27,8 +28,9 @@ class Stall:
     ) -> str | None:
         """Why the run should end, None while it goes well.
 
-        best, middle: values of this generation. longest: of the axes of the samples. ratio: of the longest to the shortest axis.
-        After Hansen, tutorial, appendix B.3, without the absolute tolerance of the values: it would depend on their unit.
+        best, middle: values of this generation. longest: of the axes of the samples. ratio: of the
+        longest to the shortest axis. After Hansen, tutorial, appendix B.3, without the absolute
+        tolerance of the values: it would depend on their unit.
         """
         if not math.isfinite(best):
             return None

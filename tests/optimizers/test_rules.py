@@ -1,0 +1,264 @@
+"""The rules that every method of METHODS has to keep."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import logging
+import math
+import random
+
+import pytest
+import torch
+
+from optimizers import METHODS, Budget, Evaluation, Problem, iterate, minimize
+from optimizers.testing import (
+    boxed,
+    failing,
+    quadratic_program,
+    rosenbrock,
+    shifted,
+    sphere,
+)
+
+every_method = pytest.mark.parametrize("method", METHODS)
+every_precision = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+def stream(problem: Problem, method, rounds: int, seed: int = 0, **options):
+    """The first records of a run; its queries are kept in the problem's list `asked`."""
+    return list(itertools.islice(iterate(problem, method, seed=seed, **options), rounds))
+
+
+def recorded(problem: Problem) -> Problem:
+    """The same problem, with its queries noted."""
+    problem.asked = []
+    evaluate = problem.evaluate
+
+    def noting(x, order=0, *, fidelity=None, iteration=0):
+        problem.asked.append((x.clone(), order, iteration))
+        return evaluate(x, order, fidelity=fidelity, iteration=iteration)
+
+    problem.evaluate = noting
+    return problem
+
+
+def valley(dtype=torch.float64, **options) -> Problem:
+    return recorded(boxed(rosenbrock, 4, -2.0, 2.0, [-1.2, 1.0, -0.5, 0.3], dtype=dtype, **options))
+
+
+def same_queries(first: Problem, second: Problem) -> bool:
+    pairs = zip(first.asked, second.asked, strict=True)
+    return all(a[1:] == b[1:] and torch.equal(a[0], b[0]) for a, b in pairs)
+
+
+@every_method
+@every_precision
+def test_same_seed_asks_the_same_and_leaves_the_global_generator_alone(method, dtype):
+    before = torch.get_rng_state()
+    first, second = valley(dtype), valley(dtype)
+    stream(first, method, 30, seed=3)
+    stream(second, method, 30, seed=3)
+    assert same_queries(first, second)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(x.dtype == dtype for x, *_ in first.asked)
+
+
+@every_method
+@pytest.mark.parametrize("constrained", [False, True])
+def test_resumed_run_equals_the_unbroken_one(method, constrained, tmp_path):
+    make = (lambda: recorded(quadratic_program()[0])) if constrained else valley
+    rounds = 60
+    unbroken = make()
+    whole = stream(unbroken, method, rounds, seed=1)
+    cuts = sorted(random.Random(5).sample(range(1, len(whole) - 1), 3))
+    broken, pieces = make(), []
+    for begin, end in itertools.pairwise([0, *cuts, rounds]):
+        file = tmp_path / "run.pt"
+        pieces += stream(broken, method, end - begin, seed=1, checkpoint=file)
+    assert len(pieces) == len(whole)
+    for one, other in zip(whole, pieces, strict=True):
+        assert one.iteration == other.iteration
+        assert torch.equal(one.x, other.x)
+        assert torch.equal(one.best_x, other.best_x)
+        numbers = (
+            "value",
+            "best_value",
+            "best_violation",
+            "evaluations",
+            "gradients",
+            "reason",
+            "events",
+        )
+        assert all(getattr(one, name) == getattr(other, name) for name in numbers)
+    assert same_queries(unbroken, broken)
+
+
+@every_method
+def test_exception_in_the_problem_passes_and_the_run_goes_on_from_its_pending_query(
+    method, tmp_path
+):
+    unbroken, broken = valley(), valley()
+    stream(unbroken, method, 12)
+    evaluate = broken.evaluate
+
+    def crashing(x, order=0, *, fidelity=None, iteration=0):
+        if iteration == 7:
+            raise ZeroDivisionError("a bug of the user")
+        return evaluate(x, order, fidelity=fidelity, iteration=iteration)
+
+    broken.evaluate = crashing
+    with pytest.raises(ZeroDivisionError):
+        stream(broken, method, 12, checkpoint=tmp_path / "run.pt")
+    broken.evaluate = evaluate
+    stream(broken, method, 5, checkpoint=tmp_path / "run.pt")
+    assert same_queries(unbroken, broken)
+
+
+@every_method
+@every_precision
+def test_queries_stay_in_the_box(method, dtype):
+    problem = recorded(
+        Problem.from_callable(
+            lambda x: (x * x.new_tensor([1.0, -2.0, 3.0])).sum(-1),
+            [-1.0, -math.inf, 0.3],
+            [0.7, 2.0, math.inf],
+            batched=True,
+            differentiable=True,
+            dtype=dtype,
+        )
+    )
+    last = stream(problem, method, 300)[-1]
+    for x, *_ in problem.asked:
+        assert bool(((x >= problem.lower) & (x <= problem.upper)).all())
+    solution = torch.tensor([-1.0, 2.0, 0.3], dtype=dtype)
+    assert torch.allclose(last.best_x, solution, atol=1e-3)
+
+
+@every_method
+def test_start_outside_the_box_is_moved_with_a_warning(method, caplog):
+    problem = boxed(sphere, 3, -1.0, 1.0, [9.0, 0.5, -0.5])
+    with caplog.at_level(logging.WARNING, "optimizers"):
+        first = stream(problem, method, 1)[0]
+    assert problem.start.tolist() == [1.0, 0.5, -0.5]
+    assert "start moved into the box" in first.events
+    assert "outside the box" in caplog.text
+
+
+@every_method
+@pytest.mark.parametrize("limit", [1, 7, 50, 203])
+def test_budget_is_exceeded_by_less_than_one_point(method, limit):
+    problem = valley()
+    result = minimize(problem, method, budget=Budget(evaluations=limit))
+    charged = sum(len(x) * (problem.gradient_cost if order else 1) for x, order, _ in problem.asked)
+    assert result.evaluations == charged
+    assert charged < limit + problem.gradient_cost
+    assert result.reason == "evaluations" or result.reason.startswith("converged")
+    assert len(result.history["value"]) == result.iterations == len(problem.asked)
+
+
+@every_method
+def test_batches_that_fail_as_a_whole_are_survived(method):
+    problem = valley()
+    evaluate = problem.evaluate
+
+    def flaky(x, order=0, *, fidelity=None, iteration=0):
+        answer = evaluate(x, order, fidelity=fidelity, iteration=iteration)
+        bad = iteration % 10 in (0, 4)
+        return Evaluation(answer.value, gradient=answer.gradient, ok=answer.ok & (not bad))
+
+    problem.evaluate = flaky
+    records = stream(problem, method, 150)
+    assert records[0].value == math.inf
+    assert records[-1].best_value < float(rosenbrock(problem.start))
+
+
+@every_method
+def test_run_without_any_success_says_so(method):
+    problem = valley()
+    problem.evaluate = lambda x, order=0, **_: Evaluation(
+        torch.full((len(x),), math.nan), gradient=torch.zeros_like(x) if order else None
+    )
+    result = minimize(problem, method, budget=Budget(evaluations=3000))
+    assert result.reason == "all evaluations failed"
+    assert result.value == math.inf
+    assert torch.equal(result.x, problem.start)
+
+
+@every_method
+def test_storm_of_failures_still_gets_down(method):
+    solved = 0
+    for seed in range(3):
+        problem = boxed(failing(shifted(sphere, 0.4), 0.2, seed), 5, -2.0, 2.0, [-1.5] * 5)
+        result = minimize(problem, method, budget=Budget(evaluations=3000, target=1e-3), seed=seed)
+        solved += result.reason == "target"
+    assert solved == 3
+
+
+@every_method
+@every_precision
+def test_state_is_plain_and_independent_of_the_running_search(method, dtype):
+    problem = valley(dtype)
+    settings = METHODS[method]()
+    optimizer, other = settings.start(problem, seed=2), settings.start(problem, seed=9)
+
+    def advance(running, rounds):
+        asked = []
+        for _ in range(rounds):
+            query = running.ask()
+            asked.append(query.points.clone())
+            running.tell(query, problem.evaluate(query.points, query.order))
+        return asked
+
+    advance(optimizer, 17)
+    pending = optimizer.ask()  # a state may be taken between ask and tell
+    buffer = io.BytesIO()
+    state = optimizer.state_dict()
+    torch.save(state, buffer)
+    optimizer.tell(pending, problem.evaluate(pending.points, pending.order))
+    expected = advance(optimizer, 9)
+    buffer.seek(0)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    other.tell(pending, problem.evaluate(pending.points, pending.order))
+    assert all(torch.equal(a, b) for a, b in zip(expected, advance(other, 9), strict=True))
+    third = settings.start(problem, seed=4)
+    third.load_state_dict(state)  # the copy did not change while its owner went on
+    assert torch.equal(third.ask().points, pending.points)
+
+
+@every_method
+def test_answers_that_do_not_fit_are_refused(method):
+    optimizer = METHODS[method]().start(valley())
+    query = optimizer.ask()
+    with pytest.raises(ValueError, match="rows"):
+        optimizer.tell(query, Evaluation(torch.zeros(len(query.points) + 1)))
+
+
+@every_method
+def test_constraints_are_met(method):
+    problem, solution, _ = quadratic_program()
+    result = minimize(problem, method, budget=Budget(evaluations=6000), seed=0)
+    assert result.violation <= 1e-6
+    # Adam's last steps are as long as its step size; the others converge
+    assert torch.allclose(result.x, solution, atol=0.05 if method == "adam" else 1e-3)
+
+
+@pytest.mark.parametrize("method", [name for name, kind in METHODS.items() if kind.order == 0])
+def test_ranks_decide_where_only_values_are_asked(method):
+    plain, grown, lifted = (
+        recorded(boxed(lambda x, f=f: f(sphere(x - 0.3)), 4, start=[2.0] * 4))
+        for f in (lambda v: v, lambda v: torch.exp(v / 4), lambda v: v + 1024.0)
+    )
+    for problem in (plain, grown, lifted):
+        stream(problem, method, 25)
+    assert same_queries(plain, grown)
+    assert same_queries(plain, lifted)
+
+
+@every_method
+def test_settings_are_frozen_and_named(method):
+    settings = METHODS[method]()
+    assert settings.name == method
+    assert settings == METHODS[method]()
+    with pytest.raises(AttributeError):
+        settings.order = 5
