@@ -27,7 +27,8 @@ from geomopt.render.antialias import antialias
 from geomopt.render.camera import Camera
 from geomopt.render.edges import edge_opposites, position_indices
 from geomopt.render.fragments import Fragments
-from geomopt.render.rasterize import interpolate, rasterize
+from geomopt.render.interpolate import interpolate
+from geomopt.render.rasterize import rasterize
 from geomopt.render.shading import Images, Light, picture, render
 from geomopt.render.transforms import Transforms, read_transforms, write_transforms
 from geomopt.render.views import framing, orbit_cameras, random_cameras, sphere_directions

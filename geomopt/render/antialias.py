@@ -18,8 +18,9 @@ from geomopt.render.fragments import (
     check_backend,
     check_fragments,
     check_geometry,
+    settled,
+    span,
 )
-from geomopt.render.rasterize import settled, span
 
 
 def antialias(

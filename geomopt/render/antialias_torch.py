@@ -81,7 +81,7 @@ def _walk(
     origin: Tensor,
     target: Tensor,
 ) -> Tensor:
-    """Edge 3 f + k (P,) where the surface at `origin` ends before `target`, -1 where it does not."""
+    """Edge 3 f + k (P,) where the surface at `origin` ends before `target`, -1 elsewhere."""
     result = torch.full_like(start, -1)
     active = torch.arange(len(start), device=start.device)
     face, entered = start.clone(), torch.full_like(start, -1)

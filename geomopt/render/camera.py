@@ -264,7 +264,7 @@ class Camera:
 
     @property
     def camera_to_world(self) -> Tensor:
-        """Poses (B, 4, 4): columns are the camera's right, up and backward axes and its position."""
+        """Poses (B, 4, 4): columns are the right, up and backward axes and its position."""
         return inverse_rigid(self.world_to_camera)
 
     @property

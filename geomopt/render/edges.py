@@ -1,4 +1,4 @@
-"""Which triangle lies across each edge: what `antialias` needs to tell a silhouette from a crease."""
+"""Which triangle lies across each edge: so that `antialias` tells a silhouette from a crease."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from geomopt.errors import check_indices, check_tensor
 from geomopt.launch import launch
-from geomopt.render import antialias_kernels as kernels
+from geomopt.render import edges_kernels as kernels
 from geomopt.render.fragments import check_backend
 
 OPEN = -1

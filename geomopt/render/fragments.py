@@ -99,3 +99,15 @@ def check_fragments(
         raise InputError(
             f"fragments.face must lie in [-1, {face_count}), got values from {low} to {high}"
         )
+
+
+def span(like: Tensor, width: int) -> int:
+    """Pixels a thread works on: a row on CPU, one on CUDA."""
+    return 1 if like.is_cuda else width
+
+
+def settled(backend: str, like: Tensor) -> str:
+    """The backend to use: on CUDA torch's, whose sums have a fixed order, when deterministic
+    algorithms are asked for.
+    """
+    return "torch" if like.is_cuda and torch.are_deterministic_algorithms_enabled() else backend

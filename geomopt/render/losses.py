@@ -1,4 +1,4 @@
-"""How far rendered images are from given ones. All images are (B, H, W, C); all losses are scalars."""
+"""How far rendered images are from given ones. All images are (B, H, W, C), losses are scalars."""
 
 from __future__ import annotations
 

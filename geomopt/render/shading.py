@@ -16,7 +16,8 @@ from geomopt.render.antialias import antialias
 from geomopt.render.camera import Camera
 from geomopt.render.edges import edge_opposites
 from geomopt.render.fragments import Fragments
-from geomopt.render.rasterize import interpolate, rasterize
+from geomopt.render.interpolate import interpolate
+from geomopt.render.rasterize import rasterize
 
 CHANNELS = ("mask", "depth", "normal", "color")
 CLAY = (0.80, 0.79, 0.77)  # of a mesh without colours

@@ -39,7 +39,7 @@ def plane(kind: str, seed: int, size: tuple[int, int]):
 
 
 def ground(seed: int):
-    """Clip positions and faces of a ground below the camera that goes on behind it, all at z = 0."""
+    """Clip positions and faces of a ground below the camera that goes on behind it, all z = 0."""
     random = np.random.default_rng(seed)
     points = random.uniform(-30, 30, (80, 2))
     points = np.concatenate([points, [[x, y] for x in (-1e3, 1e3) for y in (-1e3, 1e3)]])
@@ -50,7 +50,7 @@ def ground(seed: int):
 
 
 def polygon(seed: int, radius: float, center: tuple[float, float], corners: int = 9):
-    """A convex polygon (N, 2), counter-clockwise with y up, in pixels from the middle of the image."""
+    """A convex polygon (N, 2), counter-clockwise with y up, in pixels from the middle."""
     random = np.random.default_rng(seed)
     angle = np.sort(random.uniform(0, 2 * math.pi, 4 * corners))
     points = np.stack([radius * np.cos(angle), 0.8 * radius * np.sin(angle)], 1)
@@ -76,7 +76,7 @@ def to_clip(points: torch.Tensor, size: tuple[int, int], w: float | torch.Tensor
 
 
 def clipped_moments(points: np.ndarray, size: tuple[int, int]):
-    """Area and first moments (A, Mx, My) of the part of a convex polygon inside the image, exactly."""
+    """Area and first moments (A, Mx, My) of the part of a convex polygon inside the image."""
     height, width = size
     for normal, offset in (
         *(((1, 0), width / 2), ((-1, 0), width / 2)),
