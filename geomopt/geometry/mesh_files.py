@@ -8,7 +8,7 @@ name only when it is whole.
 from __future__ import annotations
 
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +101,13 @@ def _kind(file: Path) -> str:
 def _replace(file: Path, content: bytes) -> None:
     if not file.parent.is_dir():
         raise FileNotFoundError(2, f"the folder {file.parent} does not exist")
-    handle, temporary = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("xb") as stream:
             stream.write(content)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp makes it private
         os.replace(temporary, file)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

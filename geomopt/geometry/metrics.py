@@ -101,10 +101,10 @@ def compare(
         raise InputError(f"samples must be at least 1, got {samples}")
     if scale not in ("unit", None):
         raise InputError(f"scale must be 'unit' or None, got {scale!r}")
-    if len(b.faces) == 0 or not float(b.area) > 0:
-        raise InputError(f"b, the reference, must have area, got {len(b.faces)} faces of no area")
-    of_both: dict[str, Any] = {"prediction": quality(a), "reference": quality(b)}
     prediction, reference = (_detached(mesh, b.vertices.device) for mesh in (a, b))
+    of_both: dict[str, Any] = {"prediction": quality(prediction), "reference": quality(reference)}
+    if not float(reference.area) > 0:
+        raise InputError(f"b, the reference, must have area, got {len(b.faces)} faces of no area")
     factor = 1.0
     if scale == "unit":
         low, high = reference.bounds
@@ -117,7 +117,7 @@ def compare(
     given: dict[str, Any] = {"samples": samples, "seed": seed, "scale": factor}
     g_points, g_normals, _ = sample_surface(reference, samples, generator)
     g_edges = edge_points(g_points, g_normals)
-    if len(a.faces) == 0 or not float(a.area) > 0:
+    if not float(prediction.area) > 0:
         return Comparison(**given, **_nothing(len(g_edges) > 0), **of_both)
     p_points, p_normals, _ = sample_surface(prediction, samples, generator)
     p_edges = edge_points(p_points, p_normals)

@@ -51,10 +51,11 @@ def quality(mesh: Mesh) -> Quality:
     radius_ratio_over_4, angle_under_10: triangles beyond these limits. Raises InputError for faces
     that name a vertex twice.
     """
+    mesh = Mesh(mesh.vertices.detach().double(), mesh.faces)
     topology = mesh.topology()
     faces = max(len(mesh.faces), 1)
     crossing = len(torch.unique(self_intersections(mesh)))
-    triangles = (mesh.vertices.detach().double(), mesh.faces)
+    triangles = (mesh.vertices, mesh.faces)
     return Quality(
         vertices=len(torch.unique(mesh.faces)),
         faces=len(mesh.faces),

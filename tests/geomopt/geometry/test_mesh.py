@@ -233,11 +233,11 @@ def test_missing_files_and_folders_are_named(tmp_path):
 
 
 def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
-    def refuse(**_):
+    def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
     # not by the mode of the folder, which does not stop the superuser
-    monkeypatch.setattr(mesh_files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(mesh_files.Path, "open", refuse)
     with pytest.raises(InputError, match=r"a\.ply cannot be written: Permission denied"):
         cube().save(tmp_path / "a.ply")
 
@@ -268,10 +268,11 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
     file = tmp_path / "a.ply"
     cube().save(file)
     old = file.read_bytes()
-    real = os.fdopen
-    monkeypatch.setattr(mesh_files.os, "fdopen", lambda *given: FullDisk(real(*given)))
+    real = mesh_files.Path.open
+    monkeypatch.setattr(mesh_files.Path, "open", lambda *given: FullDisk(real(*given)))
     with pytest.raises(InputError, match=r"a\.ply cannot be written: No space left on device"):
         torus().save(file)
+    monkeypatch.undo()
     assert file.read_bytes() == old
     assert os.listdir(tmp_path) == ["a.ply"]
 

@@ -193,3 +193,12 @@ def test_a_comparison_reads_as_numbers_and_as_a_table():
     assert "chamfer" in table
     assert "prediction     reference" in table
     assert "Quality" not in table
+
+
+def test_meshes_that_carry_gradients_are_judged_like_others(device):
+    leaf = torus().vertices.float().to(device).requires_grad_()
+    shape = Mesh(leaf * 1.0, torus().faces.long().to(device))
+    reference = icosphere().to(device)
+    found = compare(shape, reference, samples=500)
+    assert found == compare(Mesh(shape.vertices.detach(), shape.faces), reference, samples=500)
+    assert math.isfinite(found.chamfer)
