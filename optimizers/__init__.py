@@ -4,8 +4,8 @@ A *problem* is a box and a way to evaluate points in it. A *method* is a frozen 
 settings; started on a problem it is a running optimizer that never calls the problem. It is asked
 and told:
 
-    query = optimizer.ask()              # points (B, d) in the box, and the order that is wanted: 0 values, 1 gradients too
-    optimizer.tell(query, evaluation)    # values, gradients, constraints, and which rows did not fail
+    query = optimizer.ask()            # points (B, d), and the order: 0 values, 1 gradients too
+    optimizer.tell(query, evaluation)  # values, gradients, constraints, and which rows are ok
 
 Three famous methods are three ways to fill these two calls.
 - Adam asks one point with its gradient, and takes one step when told.
@@ -21,9 +21,12 @@ The *driver* is the loop. It charges the budget (a value costs 1, a value with i
 `gradient_cost`, 3 by default), keeps the best point, puts an augmented Lagrangian around methods
 that know no constraints, and writes checkpoints from which a killed run goes on bit for bit.
 
-    problem = Problem.from_callable(lambda x: ((x - 0.3) ** 2).sum(), lower=[-1.0] * 5, upper=[1.0] * 5, differentiable=True)
+    def fun(x):
+        return ((x - 0.3) ** 2).sum()
+
+    problem = Problem.from_callable(fun, [-1.0] * 5, [1.0] * 5, differentiable=True)
     result = minimize(problem, "lbfgs", budget=Budget(evaluations=200))
-    for it in iterate(problem, Adam(step_size=0.05), budget=Budget(seconds=10), checkpoint="run.pt"):
+    for it in iterate(problem, Adam(step_size=0.05), budget=Budget(seconds=10)):
         print(it.iteration, it.best_value)
 
 By hand, with answers from elsewhere:

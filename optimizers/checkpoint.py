@@ -31,7 +31,7 @@ def check_writable(path: Path) -> None:
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a state so that the file is the old one or the new one at every moment, whatever happens.
+    """Write a state so that the file is at every moment either the old one or the new one.
 
     Raises OSError that names the path when there is no room or no permission; the old file is then
     still there.
@@ -57,7 +57,10 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """The state of a file; raises ValueError where it is damaged or belongs to another run, and tells what differs."""
+    """The state of a file.
+
+    Raises ValueError where it is damaged or belongs to another run, and tells what differs.
+    """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
         found = state["identity"]

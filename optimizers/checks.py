@@ -14,7 +14,7 @@ def check_number(
     below: float = math.inf,
     most: float = math.inf,
 ) -> None:
-    """Raise unless value is a finite number in the interval: above < value, least <= value < below, value <= most."""
+    """Raise unless above < value < below and least <= value <= most, and value is finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     if math.isfinite(value) and above < value < below and least <= value <= most:

@@ -35,8 +35,8 @@ class AugmentedLagrangian:
     """
 
     FIELDS = (
-        "multipliers", "penalty", "growth", "outer", "rounds", "first_norm", "lowest", "lowest_constraints",
-        "infeasibility", "done", "best",
+        "multipliers", "penalty", "growth", "outer", "rounds", "first_norm", "lowest",
+        "lowest_constraints", "infeasibility", "done", "best",
     )  # fmt: skip
 
     def __init__(self, inner: Any, problem: Problem) -> None:
@@ -87,7 +87,8 @@ class AugmentedLagrangian:
     def _begin(self, evaluation: Evaluation, constraints: Tensor) -> None:
         rows, count = self.inner.rows, constraints.shape[1]
         scale, row = self.problem.scale, int(evaluation.ok.nonzero()[0])
-        assert evaluation.gradient is not None and evaluation.constraint_gradient is not None
+        assert evaluation.gradient is not None
+        assert evaluation.constraint_gradient is not None
         steepness = (evaluation.gradient[row] * scale).norm()
         slopes = (evaluation.constraint_gradient[row] * scale).norm(dim=1)
         steepness = steepness if steepness > 0 else torch.ones_like(steepness)
@@ -108,7 +109,8 @@ class AugmentedLagrangian:
         value = evaluation.value + ((pressure.square() - multipliers.square()) / (2 * penalty)).sum(
             1
         )
-        assert evaluation.gradient is not None and evaluation.constraint_gradient is not None
+        assert evaluation.gradient is not None
+        assert evaluation.constraint_gradient is not None
         pressure = pressure.masked_fill(~evaluation.ok[:, None], 0.0)
         pull = (pressure[:, None] @ evaluation.constraint_gradient)[:, 0]
         return Evaluation(value, gradient=evaluation.gradient + pull, ok=evaluation.ok)

@@ -1,4 +1,4 @@
-"""The loop: asks a method, lets the problem answer, keeps the books, and goes on where a killed run stopped."""
+"""The loop: asks a method, lets the problem answer, keeps the books, resumes killed runs."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def iterate(
     checkpoint_every: int | None = None,
     checkpoint_seconds: float = 5.0,
 ) -> Generator[Iterate, None, None]:
-    """Run a method on a problem and yield one `Iterate` a round; leave the loop whenever it is enough.
+    """Run a method on a problem and yield one `Iterate` a round; leave whenever it is enough.
 
     method: a name of `METHODS` or settings. budget: no limit by default. checkpoint: a file to go
     on from if it exists, written at the end, when the loop is left, and during the run after
@@ -158,8 +158,9 @@ class _Run:
         if self.settings.order > 0 and not problem.differentiable:
             others = ", ".join(name for name, kind in METHODS.items() if kind.order == 0)
             raise ValueError(
-                f"method {self.settings.name!r} needs gradients and the problem has none: pass differentiable=True if its "
-                f"function is written in torch, or choose one of: {others}"
+                f"method {self.settings.name!r} needs gradients and the problem has none: "
+                f"pass differentiable=True if its function is written in torch, "
+                f"or choose one of: {others}"
             )
         self.optimizer = self.settings.start(problem, seed)
         if not self.settings.handles_constraints and problem.constraints != 0:
@@ -199,13 +200,12 @@ class _Run:
     def _round(self) -> Iterate:
         clock = time.monotonic()
         iteration, problem = self.spent.iterations, self.problem
-        if self.pending is None:
-            self.settled = False
-            self.pending = self.optimizer.ask(
-                self.spent.remaining(self.budget, problem.gradient_cost)
-            )
-            self.settled = True
         query = self.pending
+        if query is None:
+            self.settled = False
+            left = self.spent.remaining(self.budget, problem.gradient_cost)
+            query = self.pending = self.optimizer.ask(left)
+            self.settled = True
         try:
             answer = problem.evaluate(
                 query.points, query.order, fidelity=query.fidelity, iteration=iteration
@@ -235,7 +235,8 @@ class _Run:
         terms = {name: float(term[row]) for name, term in evaluation.terms.items()}
         record = Iterate(
             iteration, x, value, violation, best.x, best.value, best.violation,
-            spent.evaluations, spent.gradients, spent.seconds, terms, query.tag, events, self._reason(),
+            spent.evaluations, spent.gradients, spent.seconds, terms,
+            query.tag, events, self._reason(),
         )  # fmt: skip
         self.last = record
         self.settled = True
@@ -251,7 +252,7 @@ class _Run:
         return answer.to(query.points)
 
     def _take_best(self, newest: Incumbent) -> bool:
-        """Keep the better of the method's best and what is held; the newest that did not fail where values are current."""
+        """Keep the method's best if it is better; the newest success where values are current."""
         offered = newest if self.problem.current else self.optimizer.best
         better = self.best.worse_than(offered.value, offered.violation)
         if offered.value < math.inf and (better or self.problem.current):

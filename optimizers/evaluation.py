@@ -58,7 +58,8 @@ class Evaluation:
                 continue
             if not isinstance(tensor, Tensor) or tensor.ndim != ndim or len(tensor) != count:
                 raise ValueError(
-                    f"{name} must be a tensor of {ndim} dimensions with {count} rows like value, got {_described(tensor)}"
+                    f"{name} must be a tensor of {ndim} dimensions with {count} rows like value, "
+                    f"got {_described(tensor)}"
                 )
         good = (
             torch.isfinite(self.value) if self.ok is None else self.ok & torch.isfinite(self.value)
@@ -91,13 +92,13 @@ class Evaluation:
 
     @property
     def violation(self) -> Tensor:
-        """Sum (B,) of the positive parts of the constraints; zero where there are none, +inf in failed rows."""
+        """Sum (B,) of the positive parts of the constraints; +inf in failed rows."""
         if self.constraints is None:
             return torch.zeros_like(self.value).masked_fill(~self.ok, float("inf"))
         return self.constraints.clamp(min=0.0).sum(1)
 
     def to(self, like: Tensor) -> Evaluation:
-        """The same answer in the precision and on the device of a tensor; itself when both fit already."""
+        """The same answer in the precision and on the device of a tensor."""
         fields = (self.value, self.constraints, self.gradient, self.constraint_gradient)
         if all(t is None or (t.dtype == like.dtype and t.device == like.device) for t in fields):
             return self
@@ -106,7 +107,7 @@ class Evaluation:
 
 
 def ranking(value: Tensor, violation: Tensor | None) -> Tensor:
-    """Order (..., B) of the rows from best to worst: feasible ones by value, then the others by violation.
+    """Order (..., B) from best to worst: feasible rows by value, then the others by violation.
 
     Ties keep their order, so the result is the same on every machine.
     """

@@ -13,7 +13,10 @@ METHODS: dict[str, type[Any]] = {method.name: method for method in (Adam, Lbfgs,
 
 
 def settings_of(method: Any) -> Any:
-    """The settings of a method given by name or as settings; raises ValueError or TypeError that says what is allowed."""
+    """The settings of a method given by name or as settings.
+
+    Raises ValueError or TypeError that says what is allowed.
+    """
     if isinstance(method, str):
         if method in METHODS:
             return METHODS[method]()

@@ -19,15 +19,15 @@ Bound = float | Sequence[float] | Tensor
 class Box:
     """One named part of a design: an array with bounds.
 
-    shape: of the array, () for a number. lower, upper: a number or an array of that shape, -inf and
-    inf where free.
+    shape: of the array, an integer or a sequence of them, () for a number.
+    lower, upper: a number or an array of that shape, -inf and inf where free.
     start: where a search begins; the middle by default, or the point nearest to 0 where a side is
     free.
     scale: size of a typical change, the unit of every step size; by default the width, or 1 where a
     side is free.
     """
 
-    shape: int | Sequence[int] = ()
+    shape: Any = ()
     lower: Any = -math.inf
     upper: Any = math.inf
     start: Any = None
@@ -42,12 +42,12 @@ class Box:
     @property
     def size(self) -> int:
         """How many numbers the part holds."""
-        return math.prod(self.shape)  # pyright: ignore[reportArgumentType]
+        return math.prod(self.shape)
 
     def flat(
         self, dtype: torch.dtype, device: torch.device
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """lower, upper, start and scale as vectors (size,); raises ValueError where they do not fit."""
+        """lower, upper, start and scale as vectors (size,); ValueError if one does not fit."""
 
         def vector(name: str, value: Any) -> Tensor:
             try:
@@ -65,7 +65,8 @@ class Box:
         if not bool((lower < upper).all()):
             at = int((lower >= upper).nonzero()[0])
             raise ValueError(
-                f"lower must be below upper everywhere, got {float(lower[at])} and {float(upper[at])} at entry {at}"
+                f"lower must be below upper everywhere, got {float(lower[at])} and "
+                f"{float(upper[at])} at entry {at}"
             )
         bounded = lower.isfinite() & upper.isfinite()
         if self.start is None:
@@ -118,7 +119,7 @@ class Problem:
     ) -> None:
         if not parameters or not all(isinstance(box, Box) for box in parameters.values()):
             raise ValueError(
-                f"parameters must be a dictionary of Box with at least one part, got {parameters!r:.80}"
+                f"parameters must be a dictionary of at least one Box, got {parameters!r:.80}"
             )
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
@@ -184,16 +185,14 @@ class Problem:
 
     @classmethod
     def box(cls, lower: Bound, upper: Bound, start: Bound | None = None, **options: Any) -> Problem:
-        """Only a box, for a loop of ask and tell whose answers come from elsewhere: a robot, a laboratory, a cluster."""
+        """Only a box, for ask and tell by hand with answers from a robot, a cluster."""
         options.setdefault("differentiable", True)
         return cls({"x": Box((_length(lower, upper, start),), lower, upper, start)}, **options)
 
     def parameters_of(self, x: Tensor) -> dict[str, Tensor]:
         """The named parts of a flat design (..., d): views (..., *shape)."""
         if x.shape[-1] != self.dimension:
-            raise ValueError(
-                f"x must have {self.dimension} entries along its last dimension, got {tuple(x.shape)}"
-            )
+            raise ValueError(f"x must have shape (..., {self.dimension}), got {tuple(x.shape)}")
         return {
             name: x[..., self._slices[name]].unflatten(-1, box.shape)
             if box.shape
@@ -202,7 +201,7 @@ class Problem:
         }
 
     def flatten(self, parameters: Mapping[str, Any]) -> Tensor:
-        """The flat design (d,) of a dictionary with every named part; raises ValueError where names or shapes differ."""
+        """The flat design (d,) of all named parts; ValueError where names or shapes differ."""
         if set(parameters) != set(self.parameters):
             raise ValueError(
                 f"parameters must be named {sorted(self.parameters)}, got {sorted(parameters)}"
@@ -218,7 +217,7 @@ class Problem:
         return torch.cat(parts)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random designs (count, d): uniform where the box is bounded on both sides, else normal around the start."""
+        """Random designs (count, d): uniform between two bounds, else normal around the start."""
         size = (count, self.dimension)
         uniform = torch.rand(size, generator=generator, dtype=self.dtype, device=self.device)
         normal = torch.randn(size, generator=generator, dtype=self.dtype, device=self.device)
@@ -246,7 +245,8 @@ class Problem:
             raise ValueError(f"this problem has no fidelities, got fidelity={fidelity}")
         if order not in (0, 1) or (order == 1 and not self.differentiable):
             raise ValueError(
-                f"order must be 0{' or 1' if self.differentiable else ''} for this problem, got {order}"
+                f"order must be {'0 or 1' if self.differentiable else '0'} for this problem, "
+                f"got {order}"
             )
         if self._batched:
             return self._evaluated(x, order)
@@ -299,7 +299,8 @@ class Problem:
         if not fits:
             allowed = f"({shape[0]},)" if name == "value" else f"({shape[0]}, m)"
             raise ValueError(
-                f"fun must return its {name} with shape {allowed if self._batched else 'of one design'}, "
+                f"fun must return its {name} "
+                f"{'with shape ' + allowed if self._batched else 'of one design'}, "
                 f"got {tuple(tensor.shape)}"
             )
         return tensor.reshape(shape)

@@ -23,7 +23,7 @@ class Optimizer(Protocol):
     done: str | None
 
     def ask(self, remaining: float = math.inf) -> Query:
-        """The next points to evaluate, inside the box. remaining: evaluations left, to cut a last batch to size."""
+        """The next points, inside the box. remaining: evaluations left, to cut the last batch."""
         ...
 
     def tell(self, query: Query, evaluation: Evaluation) -> None:
@@ -31,7 +31,7 @@ class Optimizer(Protocol):
         ...
 
     def events(self) -> tuple[str, ...]:
-        """What happened since the last call (restarts and the like), for people who read the stream."""
+        """What happened since the last call (restarts and the like), to be shown."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -65,14 +65,14 @@ def seeded(problem: Problem, seed: int) -> torch.Generator:
 
 
 def snapshot(owner: object, names: tuple[str, ...]) -> dict[str, Any]:
-    """The named fields of an optimizer as copies that `restore` and the safe loader of torch understand."""
+    """Copies of the named fields, of types that the safe loader of torch takes."""
     return {name: _plain(getattr(owner, name)) for name in names}
 
 
 def restore(
     owner: object, names: tuple[str, ...], state: Mapping[str, Any], device: torch.device
 ) -> None:
-    """Set the named fields of an optimizer from a snapshot; raises ValueError where the names differ."""
+    """Set the named fields from a snapshot; raises ValueError where the names differ."""
     if set(state) != set(names):
         raise ValueError(f"state must have the fields {sorted(names)}, got {sorted(state)}")
     for name in names:
@@ -107,7 +107,7 @@ def _restored(current: Any, value: Any, device: torch.device) -> Any:
 
 
 def projection(problem: Problem):
-    """A function that clamps points (B, d) into the box in place; it does nothing where no bound is finite."""
+    """A function that clamps points (B, d) into the box in place."""
     lower, upper = problem.lower, problem.upper
     if not bool(lower.isfinite().any()) and not bool(upper.isfinite().any()):
         return lambda points: points
@@ -118,7 +118,7 @@ def projection(problem: Problem):
 
 
 def check_answer(query: Query, evaluation: Evaluation, expected: int | None = None) -> None:
-    """Raise ValueError unless an answer fits its query (and the query is as long as the last one asked)."""
+    """Raise ValueError unless an answer fits its query, and the query the one asked last."""
     rows = len(query.points)
     if len(evaluation.value) != rows:
         raise ValueError(
@@ -128,7 +128,8 @@ def check_answer(query: Query, evaluation: Evaluation, expected: int | None = No
         raise ValueError("evaluation must have a gradient, the query asked for order 1")
     if evaluation.gradient is not None and evaluation.gradient.shape != query.points.shape:
         raise ValueError(
-            f"gradient must have shape {tuple(query.points.shape)}, got {tuple(evaluation.gradient.shape)}"
+            f"gradient must have shape {tuple(query.points.shape)}, "
+            f"got {tuple(evaluation.gradient.shape)}"
         )
     if expected is not None and rows != expected:
         raise ValueError(

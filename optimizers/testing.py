@@ -1,7 +1,7 @@
 """Functions and problems with known answers, for tests and benchmarks of optimizers.
 
-Functions take points (B, d) and return values (B,), with minimum 0 at the origin (`rosenbrock`: at ones). `shifted`, `rotated`,
-`noisy` and `failing` make variants of them.
+Functions take points (B, d) and return values (B,), with minimum 0 at the origin (`rosenbrock`: at
+ones). `shifted`, `rotated`, `noisy` and `failing` make variants of them.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def boxed(
 def quadratic_program() -> tuple[Problem, Tensor, Tensor]:
     """A problem with two active constraints, its solution (2,) and the multipliers (2,).
 
-    Minimise (x - 2)^2 + (y - 2)^2 under x + y <= 2 and x <= 0.5. At (0.5, 1.5) the gradient (-3, -1) is balanced by
-    1 (1, 1) + 2 (1, 0).
+    Minimise (x - 2)^2 + (y - 2)^2 under x + y <= 2 and x <= 0.5. At (0.5, 1.5) the
+    gradient (-3, -1) is balanced by 1 (1, 1) + 2 (1, 0).
     """
 
     def fun(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,7 +104,10 @@ def quadratic_program() -> tuple[Problem, Tensor, Tensor]:
 
 
 def split_feasible_set() -> tuple[Problem, float]:
-    """A problem whose feasible set has two parts, and its best value: min x + y where 1 <= |x| <= 2 and |y| <= 1."""
+    """A problem whose feasible set has two parts, and its best value.
+
+    Minimise x + y where 1 <= |x| <= 2 and |y| <= 1.
+    """
 
     def fun(x: Tensor) -> tuple[Tensor, Tensor]:
         size = x.abs()

@@ -1,4 +1,4 @@
-"""Adam: first choice for many parameters, noisy gradients and values that change with the iteration."""
+"""Adam: first choice for many parameters, noisy gradients and changing values."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class RunningAdam:
         self._scale = float(problem.scale[0]) if uniform else None
 
     def ask(self, remaining: float = math.inf) -> Query:
-        """One point (starts, d) of each search, or fewer searches where the budget ends, with gradients."""
+        """One point of each search, (starts, d), or fewer searches where the budget ends."""
         affordable = remaining / self.problem.gradient_cost
         rows = len(self.x) if affordable >= len(self.x) else max(1, int(affordable))
         return Query(self.x[:rows], order=1)
@@ -115,7 +115,7 @@ class RunningAdam:
         self.good = good if waiting == len(self.good) else torch.cat((good, self.good[waiting:]))
 
     def _stepped(self, query: Query, evaluation: Evaluation) -> Tensor:
-        # few passes over memory, and only two new vectors: this is the whole cost of a step with many parameters
+        # few passes over memory and only two new vectors: with many parameters that is the cost
         gradient, rows = evaluation.gradient, len(query.points)
         assert gradient is not None
         settings, (first, second) = self.settings, self.settings.betas
@@ -142,7 +142,7 @@ class RunningAdam:
         return len(self.x)
 
     def objective_changed(self) -> None:
-        """Forget the values told so far, for an adapter that changed what is minimised; points and means stay."""
+        """Forget the values told so far: an adapter changed what is minimised; points stay."""
         self.best = Incumbent(self.best.x)
 
     def events(self) -> tuple[str, ...]:

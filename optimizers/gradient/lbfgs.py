@@ -24,13 +24,14 @@ ATTEMPTS = 10  # to find a start that can be evaluated
 
 @dataclass(frozen=True)
 class Lbfgs:
-    """Limited-memory quasi-Newton steps that respect bounds: when the function is smooth and its gradient exact.
+    """Limited-memory quasi-Newton steps in a box: when values are smooth and gradients exact.
 
     memory: pairs of steps and gradient changes that are kept. tolerance: the run has converged when
     the projected gradient has fallen to this share of the first one, or when two steps in a row
     change the value by no more than round-off.
 
-        x <- P(x + a p),  p = -H g on the free coordinates, -gamma g on those that a plain gradient step takes to their bound
+        x <- P(x + a p),   p = -H g on the free coordinates,
+                           p = -gamma g on those that a plain gradient step takes to a bound
 
     P clamps into the box, H is the two-loop product (Nocedal and Wright, algorithm 7.4) over pairs
     cut to the free coordinates, and the two-metric split keeps p a direction of descent (Bertsekas,
@@ -145,7 +146,7 @@ class RunningLbfgs:
         return self._clamp(self.x + step * self.direction)
 
     def _slope(self, gradient: Tensor, at: Tensor) -> float:
-        """Derivative of the value along the bent path: coordinates that rest on their bound no longer move."""
+        """Derivative along the bent path, on which coordinates at their bound no longer move."""
         direction, problem = self.direction, self.problem
         resting = ((at <= problem.lower) & (direction < 0)) | (
             (at >= problem.upper) & (direction > 0)
@@ -185,7 +186,7 @@ class RunningLbfgs:
             self._give_up_direction()
 
     def _longer(self, slope: float) -> float:
-        """A step beyond one that is still too short: where the slopes say the path turns, within reason."""
+        """A step beyond one that is too short: where the slopes meet zero, within reason."""
         if self.high_step < math.inf:
             return 0.5 * (self.step + self.high_step)
         rise = slope - self.low_slope
@@ -240,7 +241,7 @@ class RunningLbfgs:
         return 1
 
     def objective_changed(self) -> None:
-        """Forget the values told so far, for an adapter that changed what is minimised; the point stays."""
+        """Forget the values told so far: an adapter changed what is minimised; the point stays."""
         self.phase, self.trial, self.done, self.flat = "start", self.x, None, 0
         self.steps, self.changes = self.steps[:0], self.changes[:0]
         self.best = Incumbent(self.x)

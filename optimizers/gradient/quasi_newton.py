@@ -39,7 +39,7 @@ def quasi_newton_step(
 
 
 def _two_loop(gradient: Tensor, steps: Tensor, changes: Tensor, gamma: float) -> Tensor:
-    """H g by Nocedal and Wright, algorithm 7.4, over the pairs with positive curvature, gamma g without any."""
+    """H g (Nocedal and Wright, algorithm 7.4) over pairs of positive curvature, else gamma g."""
     products, squares = (steps * changes).sum(1), (changes * changes).sum(1)
     usable = (products > torch.finfo(gradient.dtype).eps * squares).nonzero()[:, 0].tolist()
     curvature, square = products.tolist(), squares.tolist()

@@ -21,7 +21,7 @@ from optimizers.state import check_answer, restore, seeded, snapshot
 
 @dataclass(frozen=True)
 class Cma:
-    """Active CMA-ES with restarts, batched over independent runs: when only values are there, or gradients mislead.
+    """Active CMA-ES with restarts: when only values are there, or gradients mislead.
 
     population: candidates in a generation, 4 + 3 ln d by default. deviation: first standard
     deviation, in units of each parameter's scale. covariance: "full" learns d^2 numbers, "diagonal"
@@ -33,9 +33,12 @@ class Cma:
 
         y_i = B D z_i,  x_i = m + s y_i,  z_i ~ N(0, I),  C = B D^2 B^T
         m <- m + s sum_parents w_i y_i
-        p_s <- (1 - c_s) p_s + sqrt(c_s (2 - c_s) mu) C^(-1/2) sum_parents w_i y_i,   s <- s exp(c_s / d_s (|p_s| / E|N(0, I)| - 1))
+        p_s <- (1 - c_s) p_s + sqrt(c_s (2 - c_s) mu) C^(-1/2) sum_parents w_i y_i
+        s <- s exp(c_s / d_s (|p_s| / E|N(0, I)| - 1))
         p_c <- (1 - c_c) p_c + h sqrt(c_c (2 - c_c) mu) sum_parents w_i y_i
-        C <- (1 - c_1 - c_mu sum w_i) C + c_1 p_c p_c^T + c_mu sum w_i y_i y_i^T,   over all ranks, the worst with w_i < 0
+        C <- (1 - c_1 - c_mu sum w_i) C + c_1 p_c p_c^T + c_mu sum w_i y_i y_i^T
+
+    where the last sums run over all ranks, the worst with w_i < 0.
 
     Hansen, The CMA Evolution Strategy: A Tutorial, 2016. Constraints enter by rank: feasible
     candidates by value, then the others by violation. Bounds are mirrors, so the model lives in the
@@ -77,7 +80,8 @@ class RunningCma:
 
     FIELDS = (
         "mean", "deviation", "covariance", "basis", "lengths", "path_step", "path_covariance",
-        "noise", "steps", "asked", "populations", "generations", "restarts", "stalls", "done", "best", "generators", "_events",
+        "noise", "steps", "asked", "populations", "generations", "restarts", "stalls", "done",
+        "best", "generators", "_events",
     )  # fmt: skip
 
     def __init__(self, settings: Cma, problem: Problem, seed: int) -> None:
@@ -107,7 +111,7 @@ class RunningCma:
         self._prepare()
 
     def _prepare(self) -> None:
-        """Weights and rates of every run as tensors (R, ...); they depend on the populations only."""
+        """Weights and rates of every run as tensors (R, ...), from the populations."""
         d, like = self.problem.dimension, self.mean
         rates = [recombination(count, d, self._diagonal) for count in self.populations]
         largest = max(self.populations)
@@ -138,7 +142,7 @@ class RunningCma:
         self._rank_one, self._rank_mu = column["rank_one"], column["rank_mu"]
         self._keep = 1 - column["rank_one"] - column["rank_mu"] * self._weights.sum(1, keepdim=True)
         self._expected = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))  # E|N(0, I)|
-        # an eigenbasis that lags a tenth of the time in which the covariance changes costs no progress
+        # a basis that lags a tenth of the time in which the covariance changes costs nothing
         self._gaps = [max(1, int(1 / (10 * d * (rate.rank_one + rate.rank_mu)))) for rate in rates]
         ranks = torch.arange(largest, device=like.device)
         counts = torch.tensor(self.populations, device=like.device)
@@ -146,7 +150,7 @@ class RunningCma:
         self._full = len(set(self.populations)) == 1
 
     def ask(self, remaining: float = math.inf) -> Query:
-        """One generation of every run, (sum of populations, d), or the part of it that the budget allows."""
+        """One generation of every run, (sum of populations, d), or what the budget allows of it."""
         if self.asked == 0:
             self._draw()
         mean, deviation = self.mean[:, None], self.deviation[:, None, None]
@@ -178,7 +182,7 @@ class RunningCma:
         self.steps = steps if self.basis is None else steps @ self.basis.mT
 
     def tell(self, query: Query, evaluation: Evaluation) -> None:
-        """Learn from a generation; a part of one, which ends a budget, only updates the best point."""
+        """Learn from a generation; a part of one, at the end of a budget, only moves the best."""
         check_answer(query, evaluation, expected=self.asked)
         self.best.offer(query.points, evaluation)
         self.asked = 0
@@ -206,7 +210,7 @@ class RunningCma:
         return rows.new_full(self._used.shape, missing).masked_scatter(self._used, rows)
 
     def _update(self, weights: Tensor, alive: Tensor | None) -> None:
-        """One step of the formulas of `Cma`; runs that are not alive, without one success, stay as they are."""
+        """One step of the formulas of `Cma`; runs without one success, not alive, stay."""
         noise, steps, d = self.noise, self.steps, self.problem.dimension
         parents = weights.clamp(min=0.0)[:, None]
         step = (parents @ steps)[:, 0]
@@ -223,7 +227,7 @@ class RunningCma:
         moving = (length < length.new_tensor(horizon)).to(length.dtype)[:, None]
         path = self._path_keep * self.path_covariance + moving * self._path_gain * step
         keep = self._keep + self._rank_one * self._path_loss * (1 - moving)
-        # negative weights act on steps of equal length, so that no long step can make the covariance indefinite
+        # negative weights act on steps of equal length, so none can make C indefinite
         punishment = d / (noise.square().sum(2) + 1e-12)
         shares = torch.where(weights < 0, weights * punishment, weights) * self._rank_mu
         if self.basis is None:

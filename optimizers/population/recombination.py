@@ -33,7 +33,7 @@ def default_population(dimension: int) -> int:
 
 
 def recombination(population: int, dimension: int, diagonal: bool = False) -> Recombination:
-    """The default parameters of active CMA-ES for d dimensions: Hansen, The CMA Evolution Strategy: A Tutorial, table 1.
+    """The default parameters of active CMA-ES: Hansen, 2016, table 1.
 
     diagonal: only the diagonal is learnt, so it may be learnt (d + 2) / 3 times faster (Ros and
     Hansen, 2008).
