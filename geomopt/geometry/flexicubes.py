@@ -32,7 +32,7 @@ WEIGHT_RANGE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Surface:
     """An extracted surface.
 
@@ -44,7 +44,7 @@ class Surface:
     vertices: Tensor
     faces: Tensor
     features: Tensor | None
-    _deviation: Callable[[Tensor], Tensor] = field(repr=False, compare=False)
+    _deviation: Callable[[Tensor], Tensor] = field(repr=False)
 
     def deviation_loss(self) -> Tensor:
         """How far the vertices are from being equidistant from their plain crossings, as a scalar
@@ -160,9 +160,15 @@ def used_weights(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Raises InputError for a wrong shape or a value that is not finite.
     """
     _check("raw", raw, (None, 21), raw)
-    corner_and_edge = 1 + WEIGHT_RANGE * torch.tanh(raw[:, :20])
-    split = WEIGHT_RANGE * torch.sigmoid(raw[:, 20]) + (1 - WEIGHT_RANGE) / 2
-    return corner_and_edge[:, :8], corner_and_edge[:, 8:], split
+    corner, edge, split = raw.split((8, 12, 1), dim=1)
+    one = raw.new_ones(())
+    return (
+        torch.add(one, torch.tanh(corner), alpha=WEIGHT_RANGE),
+        torch.add(one, torch.tanh(edge), alpha=WEIGHT_RANGE),
+        torch.add(
+            (1 - WEIGHT_RANGE) * one / 2, torch.sigmoid(split.squeeze(1)), alpha=WEIGHT_RANGE
+        ),
+    )
 
 
 def used_deformation(raw: Tensor, grid: DenseGrid, limit: float = 0.5) -> Tensor:

@@ -45,6 +45,7 @@ def kernels(scalar: Any) -> SimpleNamespace:
     """The kernels of one precision, wp.float32 or wp.float64, in a module of their own."""
     home = wp.get_module(f"{__name__}.{scalar.__name__}")
     vec3 = wp.types.vector(3, scalar)
+    vec4 = wp.types.vector(4, scalar)
     vec7 = wp.types.vector(7, scalar)
     vec8 = wp.types.vector(8, scalar)
     mat83 = wp.types.matrix((8, 3), scalar)
@@ -55,6 +56,7 @@ def kernels(scalar: Any) -> SimpleNamespace:
     smallest = wp.constant(
         scalar(limits.tiny / limits.eps**2)
     )  # 1 / (smallest closest) is far from overflow
+    infinity = wp.constant(scalar(float("inf")))
     zero, half, one = (wp.constant(scalar(value)) for value in (0.0, 0.5, 1.0))
 
     @wp.func(module=home)
@@ -70,7 +72,7 @@ def kernels(scalar: Any) -> SimpleNamespace:
         """Largest finite magnitude at the corners, kept away from zero."""
         largest = smallest
         for corner in range(8):
-            if not wp.isinf(s[corner]):
+            if s[corner] < infinity:
                 largest = wp.max(largest, wp.abs(s[corner]))
         return largest
 
@@ -100,9 +102,9 @@ def kernels(scalar: Any) -> SimpleNamespace:
     @wp.func(module=home)
     def share(first: scalar, second: scalar):
         """Weight of the first end in the crossing between two weighted values."""
-        if wp.isinf(first):
+        if first == infinity:
             return zero
-        if wp.isinf(second):
+        if second == infinity:
             return one
         width = second - first
         if width == zero:
@@ -112,7 +114,7 @@ def kernels(scalar: Any) -> SimpleNamespace:
     @wp.func(module=home)
     def inverse_width(first: scalar, second: scalar):
         """1 / (second - first) as the derivative uses it, bounded."""
-        if wp.isinf(first) or wp.isinf(second):
+        if first == infinity or second == infinity:
             return zero
         width = second - first
         if wp.abs(width) < closest:
@@ -310,11 +312,9 @@ def kernels(scalar: Any) -> SimpleNamespace:
         return split_weights[row]
 
     @wp.func(module=home)
-    def diagonal_share(g: wp.types.vector(4, scalar)):
+    def diagonal_share(g: vec4):
         """g0 g2 / (g0 g2 + g1 g3)."""
         return one / (one + (g[1] / g[0]) * (g[3] / g[2]))
-
-    vec4 = wp.types.vector(4, scalar)
 
     @wp.kernel(module=home, enable_backward=False)
     def place_midpoints(
