@@ -8,7 +8,8 @@ from geomopt.errors import InputError
 
 
 def _folder() -> Path:
-    # an editable install copies the wheel's folder once and lets it go stale, so a checkout's own comes first
+    # an editable install copies the wheel's folder once and lets it go stale, so a checkout's own
+    # comes first
     package = Path(__file__).resolve().parent
     checkout = package.parent / "assets"
     return checkout if (package.parent / "pyproject.toml").exists() else package / "_assets"
@@ -26,4 +27,6 @@ def path(name: str) -> Path:
 def names(folder: str = "") -> list[str]:
     """Names of all shipped files below `folder`, as `path` takes them."""
     root = _folder()
-    return sorted(file.relative_to(root).as_posix() for file in (root / folder).rglob("*") if file.is_file())
+    return sorted(
+        file.relative_to(root).as_posix() for file in (root / folder).rglob("*") if file.is_file()
+    )

@@ -38,7 +38,9 @@ def check_tensor(
     if not isinstance(value, torch.Tensor):
         raise InputError(f"{name} must be a torch tensor, got {type(value).__name__}")
     if not value.dtype.is_floating_point:
-        raise InputError(f"{name} must be a floating tensor (float32 or float64), got {value.dtype}")
+        raise InputError(
+            f"{name} must be a floating tensor (float32 or float64), got {value.dtype}"
+        )
     check_shape(name, value, shape)
     if like is not None and (value.dtype != like.dtype or value.device != like.device):
         raise InputError(
@@ -47,7 +49,9 @@ def check_tensor(
         )
     if finite and not bool(torch.isfinite(value.detach()).all()):
         bad = int((~torch.isfinite(value.detach())).sum())
-        raise InputError(f"{name} must be finite, got {bad} NaN or infinite of {value.numel()} values")
+        raise InputError(
+            f"{name} must be finite, got {bad} NaN or infinite of {value.numel()} values"
+        )
     return value
 
 
@@ -75,5 +79,7 @@ def check_indices(name: str, value: object, shape: Sequence[int | None], count: 
     if value.numel():
         low, high = (int(bound) for bound in torch.aminmax(value))
         if low < 0 or high >= count:
-            raise InputError(f"{name} must index into [0, {count}), got values from {low} to {high}")
+            raise InputError(
+                f"{name} must index into [0, {count}), got values from {low} to {high}"
+            )
     return value

@@ -1,9 +1,9 @@
 """The one bridge between torch and Warp.
 
-`launch` runs a Warp kernel on torch tensors without copying: the device comes from the tensors, and on CPU a large launch can
-be split over a small thread pool, since Warp runs a CPU launch on one core but releases the interpreter lock.
-`differentiable` makes a torch function of a forward and a hand-written backward. It refuses second derivatives, which would
-otherwise be dropped silently.
+`launch` runs a Warp kernel on torch tensors without copying: the device comes from the tensors, and
+on CPU a large launch can be split over a small thread pool, since Warp runs a CPU launch on one
+core but releases the interpreter lock. `differentiable` makes a torch function of a forward and a
+hand-written backward. It refuses second derivatives, which would otherwise be dropped silently.
 
 Every kernel takes `first: int` as its first argument and works on element `first + wp.tid()`.
 """
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -63,7 +64,9 @@ def _pool() -> ThreadPoolExecutor:
 def _argument(value: Any) -> Any:
     if isinstance(value, Vectors):
         tensor = value.tensor
-        return wp.from_torch(tensor.detach(), dtype=_VECTORS[tensor.dtype, tensor.shape[-1]], return_ctype=True)
+        return wp.from_torch(
+            tensor.detach(), dtype=_VECTORS[tensor.dtype, tensor.shape[-1]], return_ctype=True
+        )
     if isinstance(value, Tensor):
         return wp.from_torch(value.detach(), return_ctype=True)
     return value
@@ -78,11 +81,14 @@ def _device(arguments: Sequence[Any]) -> torch.device:
     raise ValueError("a launch needs at least one tensor argument")
 
 
-def launch(kernel: Any, count: int, inputs: Sequence[Any], outputs: Sequence[Any], *, split: bool = False) -> None:
+def launch(
+    kernel: Any, count: int, inputs: Sequence[Any], outputs: Sequence[Any], *, split: bool = False
+) -> None:
     """Run `kernel` on elements 0..count-1 of contiguous torch tensors.
 
-    inputs, outputs: tensors (as arrays of scalars), `Vectors`, or plain numbers. split: allow a CPU launch to be shared out
-    over `torch.get_num_threads()` threads; only for kernels that write each output from one element (no scatter).
+    inputs, outputs: tensors (as arrays of scalars), `Vectors`, or plain numbers. split: allow a CPU
+    launch to be shared out over `torch.get_num_threads()` threads; only for kernels that write each
+    output from one element (no scatter).
     """
     if count == 0:
         return
@@ -92,7 +98,14 @@ def launch(kernel: Any, count: int, inputs: Sequence[Any], outputs: Sequence[Any
     made = [_argument(value) for value in outputs]
     if device.type == "cuda":
         stream = wp.stream_from_torch(torch.cuda.current_stream(device))
-        wp.launch(kernel, count, inputs=[0, *given], outputs=made, device=wp.device_from_torch(device), stream=stream)
+        wp.launch(
+            kernel,
+            count,
+            inputs=[0, *given],
+            outputs=made,
+            device=wp.device_from_torch(device),
+            stream=stream,
+        )
         return
     parts = min(torch.get_num_threads(), count // SPLIT_ABOVE) if split else 1
     if parts < 2:
@@ -100,8 +113,10 @@ def launch(kernel: Any, count: int, inputs: Sequence[Any], outputs: Sequence[Any
         return
     bounds = [count * part // parts for part in range(parts + 1)]
     jobs = [
-        _pool().submit(wp.launch, kernel, stop - start, inputs=[start, *given], outputs=made, device="cpu")
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+        _pool().submit(
+            wp.launch, kernel, stop - start, inputs=[start, *given], outputs=made, device="cpu"
+        )
+        for start, stop in pairwise(bounds)
     ]
     for job in jobs:
         job.result()
@@ -123,12 +138,15 @@ class _Operation(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         if torch.is_grad_enabled():
             raise NotImplementedError(
-                "a Warp kernel has no second derivative; use backend='torch' or drop create_graph=True"
+                "a Warp kernel has no second derivative; "
+                "use backend='torch' or drop create_graph=True"
             )
         if all(gradient is None for gradient in gradients):
             return (None,) * len(ctx.needs_input_grad)
         contiguous = [None if gradient is None else gradient.contiguous() for gradient in gradients]
-        results = ctx.backward_of(ctx.saved_tensors, ctx.saved, contiguous, ctx.needs_input_grad[1:])
+        results = ctx.backward_of(
+            ctx.saved_tensors, ctx.saved, contiguous, ctx.needs_input_grad[1:]
+        )
         return None, *results
 
 
@@ -139,9 +157,10 @@ def differentiable(
 ) -> tuple[Tensor, ...]:
     """Apply a forward with a hand-written adjoint as one torch operation.
 
-    forward(*tensors) -> (outputs, saved): detached tensors in, a sequence of tensors and anything the backward wants to keep.
-    backward(tensors, saved, gradients, needed) -> one gradient or None for each of `tensors`; `gradients` holds None for an
-    output that was not used, `needed` says which are wanted. Integer outputs carry no gradient.
-    Raises NotImplementedError when a derivative of the backward is asked for.
+    forward(*tensors) -> (outputs, saved): detached tensors in, a sequence of tensors and anything
+    the backward wants to keep. backward(tensors, saved, gradients, needed) -> one gradient or None
+    for each of `tensors`; `gradients` holds None for an output that was not used, `needed` says
+    which are wanted. Integer outputs carry no gradient. Raises NotImplementedError when a
+    derivative of the backward is asked for.
     """
     return _Operation.apply((forward, backward), *tensors)  # pyright: ignore[reportReturnType]

@@ -20,11 +20,12 @@ def _triple(name: str, value: float | Sequence[float]) -> tuple[float, float, fl
 
 @dataclass(frozen=True)
 class DenseGrid:
-    """A box of R_x x R_y x R_z equal cells. Nothing is stored but its numbers: indices are arithmetic.
+    """A box of R_x x R_y x R_z equal cells. Nothing is stored but its numbers: indices are
+    arithmetic.
 
-    resolution: cells along each axis, one int or three. lower, upper: corners of the box, one number or three.
-    Grid point (i, j, k) has index (i (R_y + 1) + j) (R_z + 1) + k: z varies fastest. Cell (i, j, k), whose lower corner is that
-    point, has index (i R_y + j) R_z + k.
+    resolution: cells along each axis, one int or three. lower, upper: corners of the box, one
+    number or three. Grid point (i, j, k) has index (i (R_y + 1) + j) (R_z + 1) + k: z varies
+    fastest. Cell (i, j, k), whose lower corner is that point, has index (i R_y + j) R_z + k.
     """
 
     resolution: int | Sequence[int]
@@ -36,10 +37,14 @@ class DenseGrid:
     def __post_init__(self) -> None:
         cells = _triple("resolution", self.resolution)
         if any(int(count) != count or count < 1 for count in cells):
-            raise InputError(f"resolution must be one or three positive integers, got {self.resolution}")
+            raise InputError(
+                f"resolution must be one or three positive integers, got {self.resolution}"
+            )
         lower, upper = _triple("lower", self.lower), _triple("upper", self.upper)
         if not all(float("-inf") < a < b < float("inf") for a, b in zip(lower, upper, strict=True)):
-            raise InputError(f"lower must be below upper on every axis and finite, got {lower} and {upper}")
+            raise InputError(
+                f"lower must be below upper on every axis and finite, got {lower} and {upper}"
+            )
         if self.dtype not in (torch.float32, torch.float64):
             raise InputError(f"dtype must be torch.float32 or torch.float64, got {self.dtype}")
         object.__setattr__(self, "resolution", tuple(int(count) for count in cells))
@@ -81,6 +86,8 @@ class DenseGrid:
         ]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> DenseGrid:
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> DenseGrid:
         """The same grid on another device or in another precision."""
         return replace(self, device=device or self.device, dtype=dtype or self.dtype)

@@ -49,9 +49,10 @@ class Mesh:
         """Read an OBJ, PLY, STL, OFF or GLB file.
 
         Polygons are cut into triangles and the parts of a scene joined. merge: make vertices at one
-        position one, see `merged` (STL stores three to a face, texture seams store two). Axes are
-        kept as they are in the file. Raises InputError naming the file when it is missing, of
-        another kind, not readable, holds no faces, NaN, or faces that name one position twice.
+        position one, see `merged` (STL stores three to a face, texture seams store two). Faces that
+        name one position twice are left out. Axes are kept as they are in the file. Raises
+        InputError naming the file when it is missing, of another kind, not readable, or holds NaN
+        or no faces.
         """
         positions, corners, colors = read_arrays(path)
         try:
@@ -60,13 +61,13 @@ class Mesh:
         except InputError as error:
             raise InputError(f"mesh file {os.fspath(path)}: {error}") from None
         collapsed = (mesh.faces == mesh.faces.roll(-1, dims=1)).any(dim=1)
-        if bool(collapsed.any()):
-            face = int(collapsed.nonzero()[0, 0])
+        if bool(collapsed.all()):
             raise InputError(
-                f"mesh file {os.fspath(path)}: {int(collapsed.sum())} of {len(collapsed)} faces "
-                f"are degenerate (two corners at one place), the first is {face}; remove them"
+                f"mesh file {os.fspath(path)}: all of its {len(collapsed)} faces are degenerate "
+                "(two corners at one place)"
             )
-        return mesh.to(device, dtype)
+        # without area and without neighbours to lose: a closed mesh stays closed
+        return replace(mesh, faces=mesh.faces[~collapsed]).to(device, dtype)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an OBJ, PLY, STL, OFF or GLB file; an old one is replaced by a whole new one.
