@@ -143,8 +143,8 @@ def find_borders(
                         near = other
                         far = pixel
                     base = (pixel / (height * width)) * vertex_count
-                    origin = pixel_centre(near, height, width)
-                    target = pixel_centre(far, height, width)
+                    origin = pixel_centre(near / width, near % width, height, width)
+                    target = pixel_centre(far / width, far % width, height, width)
                     edge = find_silhouette(
                         clip, faces, opposites, base, face_in[near], face_in[far], origin, target
                     )
@@ -324,8 +324,8 @@ def move_silhouettes(
                 other = pixel + 1
                 if axis == 1:
                     other = pixel + width
-                origin = pixel_centre(pixel, height, width)
-                target = pixel_centre(other, height, width)
+                origin = pixel_centre(pixel / width, pixel % width, height, width)
+                target = pixel_centre(other / width, other % width, height, width)
                 # measured from the first pixel, whichever is nearer: c is the same point
                 base = (pixel / (height * width)) * vertex_count
                 k = edge - 3 * (edge / 3)

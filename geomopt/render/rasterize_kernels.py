@@ -218,14 +218,11 @@ def cover_faces(
 
 
 @wp.func
-def pixel_centre(pixel: int, height: int, width: int):
-    """Position (x/w, y/w, 1) of a pixel centre; `pixel` counts over the rows of all views."""
-    inside = pixel % (height * width)
-    row = inside / width
-    column = inside % width
+def pixel_centre(row: int, column: int, height: int, width: int):
+    """Position (x/w, y/w, 1) of a pixel centre; rows count on through the views."""
     return wp.vec3d(
         wp.float64(2 * column + 1) / wp.float64(width) - wp.float64(1.0),
-        wp.float64(1.0) - wp.float64(2 * row + 1) / wp.float64(height),
+        wp.float64(1.0) - wp.float64(2 * (row % height) + 1) / wp.float64(height),
         wp.float64(1.0),
     )
 
@@ -246,11 +243,18 @@ def resolve_pixels(
 ):
     """Face, barycentric weights b_k = a_k / (a_0 + a_1 + a_2), clamped to [0, 1], and z/w at each
     pixel.
+
+    Weights leave [0, 1] only where a corner was rounded past the pixel centre.
     """
     start = (first + wp.tid()) * span
+    row = start / width
+    base = (row / height) * vertex_count
     zero = wp.float64(0.0)
     one = wp.float64(1.0)
-    for pixel in range(start, wp.min(start + span, keys.shape[0])):
+    step = wp.float64(2.0) / wp.float64(width)
+    centre = pixel_centre(row, start - row * width, height, width)
+    for i in range(span):
+        pixel = start + i
         key = keys[pixel]
         if key == EMPTY:
             face_out[pixel] = -1
@@ -260,28 +264,25 @@ def resolve_pixels(
         else:
             face = int(key & ID_MASK)
             corners = faces[face]
-            base = (pixel / (height * width)) * vertex_count
             c0 = clip[base + corners[0]]
             c1 = clip[base + corners[1]]
             c2 = clip[base + corners[2]]
             p0 = homogeneous(c0)
             p1 = homogeneous(c1)
             p2 = homogeneous(c2)
-            centre = pixel_centre(pixel, height, width)
-            a = wp.vec3d(
-                wp.dot(wp.cross(p1, p2), centre),
-                wp.dot(wp.cross(p2, p0), centre),
-                wp.dot(wp.cross(p0, p1), centre),
-            )
-            total = a[0] + a[1] + a[2]
+            f = wp.vec3d(centre[0] + step * wp.float64(i), centre[1], one)
+            a0 = wp.dot(wp.cross(p1, p2), f)
+            a1 = wp.dot(wp.cross(p2, p0), f)
+            a2 = wp.dot(wp.cross(p0, p1), f)
+            total = a0 + a1 + a2
             b = wp.vec3d(one / wp.float64(3.0), one / wp.float64(3.0), one / wp.float64(3.0))
             if total != zero:
-                b = wp.vec3d(
-                    wp.clamp(a[0] / total, zero, one),
-                    wp.clamp(a[1] / total, zero, one),
-                    wp.clamp(a[2] / total, zero, one),
-                )
-                b = b / (b[0] + b[1] + b[2])
+                b = wp.vec3d(a0, a1, a2) * (one / total)
+                if wp.min(b) < zero:
+                    b = wp.vec3d(
+                        wp.clamp(b[0], zero, one), wp.clamp(b[1], zero, one), wp.clamp(b[2], zero, one)
+                    )
+                    b = b / (b[0] + b[1] + b[2])
             face_out[pixel] = face
             for k in range(3):
                 barycentric_out[3 * pixel + k] = barycentric_out.dtype(b[k])
@@ -305,13 +306,18 @@ def resolve_pixels_adjoint(
 ):
     """From the gradient of the barycentric weights to x, y and w of the corners.
 
-    a_k = l_k . f with l_k = p_i x p_j and f the pixel centre, so dL/dp_i = p_j x dL/dl_k and
-    dL/dp_j = dL/dl_k x p_i.
+    With f the pixel centre and q_i = p_i x f: a_0 = p_1 . q_2 and so on in turn. For s_k = dL/da_k,
+    dL/dp_0 = s_2 q_1 - s_1 q_2 and so on.
     """
     start = (first + wp.tid()) * span
+    row = start / width
+    base = (row / height) * vertex_count
     zero = wp.float64(0.0)
     one = wp.float64(1.0)
-    for pixel in range(start, wp.min(start + span, face_in.shape[0])):
+    step = wp.float64(2.0) / wp.float64(width)
+    centre = pixel_centre(row, start - row * width, height, width)
+    for i in range(span):
+        pixel = start + i
         face = face_in[pixel]
         if face >= 0:
             g = wp.vec3d(
@@ -321,40 +327,38 @@ def resolve_pixels_adjoint(
             )
             if g[0] != zero or g[1] != zero or g[2] != zero:
                 corners = faces[face]
-                base = (pixel / (height * width)) * vertex_count
                 p0 = homogeneous(clip[base + corners[0]])
                 p1 = homogeneous(clip[base + corners[1]])
                 p2 = homogeneous(clip[base + corners[2]])
-                centre = pixel_centre(pixel, height, width)
-                a = wp.vec3d(
-                    wp.dot(wp.cross(p1, p2), centre),
-                    wp.dot(wp.cross(p2, p0), centre),
-                    wp.dot(wp.cross(p0, p1), centre),
-                )
+                f = wp.vec3d(centre[0] + step * wp.float64(i), centre[1], one)
+                q0 = wp.cross(p0, f)
+                q1 = wp.cross(p1, f)
+                q2 = wp.cross(p2, f)
+                a = wp.vec3d(wp.dot(p1, q2), wp.dot(p2, q0), wp.dot(p0, q1))
                 total = a[0] + a[1] + a[2]
                 if total != zero:
-                    b = a / total
-                    clamped = wp.vec3d(
-                        wp.clamp(b[0], zero, one),
-                        wp.clamp(b[1], zero, one),
-                        wp.clamp(b[2], zero, one),
-                    )
-                    size = clamped[0] + clamped[1] + clamped[2]
-                    mean = wp.dot(g, clamped) / size
-                    for k in range(3):
-                        g[k] = (g[k] - mean) / size
-                        if clamped[k] != b[k]:
-                            g[k] = zero
-                    mean = wp.dot(g, b)
-                    g0 = centre * ((g[0] - mean) / total)
-                    g1 = centre * ((g[1] - mean) / total)
-                    g2 = centre * ((g[2] - mean) / total)
-                    d0 = wp.cross(p1, g2) + wp.cross(g1, p2)
-                    d1 = wp.cross(p2, g0) + wp.cross(g2, p0)
-                    d2 = wp.cross(p0, g1) + wp.cross(g0, p1)
-                    add_gradient(clip_gradient, base + corners[0], d0)
-                    add_gradient(clip_gradient, base + corners[1], d1)
-                    add_gradient(clip_gradient, base + corners[2], d2)
+                    share = one / total
+                    b = a * share
+                    if wp.min(b) < zero:
+                        g = unclamped_gradient(g, b)
+                    s = (g - wp.vec3d(one, one, one) * wp.dot(g, b)) * share
+                    add_gradient(clip_gradient, base + corners[0], q1 * s[2] - q2 * s[1])
+                    add_gradient(clip_gradient, base + corners[1], q2 * s[0] - q0 * s[2])
+                    add_gradient(clip_gradient, base + corners[2], q0 * s[1] - q1 * s[0])
+
+
+@wp.func
+def unclamped_gradient(g: wp.vec3d, b: wp.vec3d):
+    """Back through t / (t_0 + t_1 + t_2), t = clamp(b, 0, 1)."""
+    zero = wp.float64(0.0)
+    one = wp.float64(1.0)
+    t = wp.vec3d(wp.clamp(b[0], zero, one), wp.clamp(b[1], zero, one), wp.clamp(b[2], zero, one))
+    size = t[0] + t[1] + t[2]
+    out = (g - wp.vec3d(one, one, one) * (wp.dot(g, t) / size)) / size
+    for k in range(3):
+        if t[k] != b[k]:
+            out[k] = zero
+    return out
 
 
 @wp.func
