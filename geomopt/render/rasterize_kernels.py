@@ -280,7 +280,9 @@ def resolve_pixels(
                 b = wp.vec3d(a0, a1, a2) * (one / total)
                 if wp.min(b) < zero:
                     b = wp.vec3d(
-                        wp.clamp(b[0], zero, one), wp.clamp(b[1], zero, one), wp.clamp(b[2], zero, one)
+                        wp.clamp(b[0], zero, one),
+                        wp.clamp(b[1], zero, one),
+                        wp.clamp(b[2], zero, one),
                     )
                     b = b / (b[0] + b[1] + b[2])
             face_out[pixel] = face

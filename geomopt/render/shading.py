@@ -11,16 +11,16 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from geomopt.errors import InputError, check_tensor
-from geomopt.geometry.mesh import face_normals, vertex_normals
 from geomopt.render.antialias import antialias
 from geomopt.render.camera import Camera
 from geomopt.render.edges import edge_opposites
 from geomopt.render.fragments import Fragments
 from geomopt.render.interpolate import interpolate
+from geomopt.render.normals import pixel_normals
 from geomopt.render.rasterize import rasterize
 
 CHANNELS = ("mask", "depth", "normal", "color")
-CLAY = (0.80, 0.79, 0.77)  # of a mesh without colours
+CLAY = (0.87, 0.84, 0.79)  # of a mesh without colours
 
 
 class Surface(Protocol):
@@ -43,8 +43,8 @@ class Light:
     """
 
     direction: tuple[float, float, float] = (-0.5, 0.75, 0.9)
-    ambient: float = 0.38
-    intensity: float = 0.62
+    ambient: float = 0.42
+    intensity: float = 0.64
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def render(
     *,
     channels: Sequence[str] = CHANNELS,
     smooth: bool = True,
+    crease: float | None = None,
     light: Light | None = None,
     background: Sequence[float] = (0.0, 0.0, 0.0),
     topology: Tensor | None = None,
@@ -101,7 +102,9 @@ def render(
         distance = -cameras.to_camera(vertices)[..., 2:]
         depth = interpolate(distance, faces, fragments, backend=backend)
     if "normal" in channels or "color" in channels:
-        normal = pixel_normals(vertices, faces, fragments, smooth=smooth, backend=backend)
+        normal = pixel_normals(
+            vertices, faces, fragments, smooth=smooth, crease=crease, backend=backend
+        )
     if "color" in channels:
         assert normal is not None
         albedo = vertices.new_tensor(CLAY).expand(vertices.shape)
@@ -121,25 +124,6 @@ def render(
         mask = blended[..., :1] if "mask" in channels else None
         color = blended[..., -3:] if "color" in channels else None
     return Images(fragments, mask, depth, normal if "normal" in channels else None, color)
-
-
-def pixel_normals(
-    vertices: Tensor,
-    faces: Tensor,
-    fragments: Fragments,
-    *,
-    smooth: bool = True,
-    backend: str = "warp",
-) -> Tensor:
-    """Unit normals (B, H, W, 3) in the world, of the vertices interpolated or of the faces; 0 in
-    the background.
-    """
-    if smooth:
-        normal = interpolate(vertex_normals(vertices, faces), faces, fragments, backend=backend)
-    else:
-        own = torch.arange(len(faces), device=faces.device)[:, None].expand(-1, 3)
-        normal = interpolate(face_normals(vertices, faces), own, fragments, backend=backend)
-    return normalize(normal, dim=-1)
 
 
 def shade(normal: Tensor, cameras: Camera, fragments: Fragments, light: Light) -> Tensor:
@@ -162,14 +146,15 @@ def picture(
     cameras: Camera,
     *,
     smooth: bool = True,
+    crease: float | None = 40.0,
     light: Light | None = None,
     background: Sequence[float] = (1.0, 1.0, 1.0),
     supersample: int = 2,
 ) -> Tensor:
     """Pictures (B, H, W, 3) in [0, 1] of a mesh, for people.
 
-    supersample: samples along each side of a pixel. No gradients. Takes one view at a time, so that
-    memory does not grow with the number of cameras.
+    smooth, crease: normals as in `pixel_normals`; supersample: samples along each side of a pixel.
+    No gradients. Takes one view at a time, so that memory does not grow with the number of cameras.
     """
     if supersample < 1:
         raise InputError(f"supersample must be at least 1, got {supersample}")
@@ -184,6 +169,7 @@ def picture(
                 fine[index],
                 channels=("color",),
                 smooth=smooth,
+                crease=crease,
                 light=light,
                 background=background,
                 topology=table,
