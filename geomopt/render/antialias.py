@@ -36,16 +36,20 @@ def antialias(
 
     fragments, clip_positions (V, 4) or (B, V, 4) and faces (F, 3): as rasterized, with vertices
     shared between triangles (see `position_indices`); topology: `edge_opposites(faces, V)`, worth
-    keeping while the faces stay the same. Between neighbouring pixel centres that see different
-    triangles, the nearer surface is followed until it ends at an open, folded or non-manifold edge;
-    at a fraction s > 1/2 of the way the farther pixel takes on (s - 1/2) of the nearer colour, at s
-    < 1/2 the nearer one takes on (1/2 - s) of the farther. Edges steeper than 45 degrees act along
-    rows, others along columns. So the gradient with respect to the silhouette's x, y and w is that
-    of the covered area. Blends of up to four neighbours add up, and a pixel may slightly leave the
-    range of its colours. Apply it last, to composited colours. No gradient comes from hidden
-    surfaces or where two surfaces cut through each other. After Laine et al., ACM TOG 39(6), 2020,
-    section 3.6, with the walk over the surface added: there only edges of the two visible triangles
-    are tried. Raises InputError for shapes that do not fit.
+    keeping while the faces stay the same.
+
+    Between neighbouring pixel centres that see different triangles, the nearer surface is followed
+    (over up to 64 triangles) until it ends, at an open, folded or non-manifold edge. Where it ends
+    beyond half of the way, at s > 1/2, the farther pixel takes on the share s - 1/2 of the nearer
+    colour, otherwise the nearer pixel takes on 1/2 - s of the farther colour. Edges steeper than 45
+    degrees act along rows, the others along columns. So the gradient to x, y and w of the
+    silhouette is that of the covered area. After Laine et al., ACM TOG 39(6), 2020, with the walk
+    over the surface added, which finds the silhouettes of triangles smaller than a pixel.
+
+    Blends from up to four neighbours add up: a pixel may slightly leave the range of the colours.
+    Apply it last, to composited colours. No gradient comes from hidden surfaces, from where two
+    surfaces cut through each other, or from silhouettes between the outermost pixel centres and the
+    border of the image. Raises InputError for shapes that do not fit.
     """
     clip, faces = check_geometry(clip_positions, faces)
     check_tensor("image", image, like=clip)

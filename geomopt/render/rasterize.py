@@ -34,7 +34,7 @@ def rasterize(
     Each pixel of a closed fan of triangles belongs to exactly one of them; equal depths go to the
     smaller face index. Parts in front of the near or behind the far plane are left out, also of
     triangles that cross the camera plane. Barycentric weights carry gradients to x, y and w (Laine
-    et al., ACM TOG 39(6), 2020, section 3.2); on CUDA the order of their sums is not fixed unless
+    et al., ACM TOG 39(6), 2020); on CUDA the order of their sums is not fixed unless
     `torch.use_deterministic_algorithms` is on, which takes the torch backend. Raises InputError for
     wrong shapes, indices out of range, NaN, or an unknown backend.
     """

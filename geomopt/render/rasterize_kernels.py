@@ -227,6 +227,14 @@ def pixel_centre(row: int, column: int, height: int, width: int):
     )
 
 
+@wp.func
+def clamped(b: wp.vec3d):
+    """Each entry brought into [0, 1]."""
+    zero = wp.float64(0.0)
+    one = wp.float64(1.0)
+    return wp.vec3d(wp.clamp(b[0], zero, one), wp.clamp(b[1], zero, one), wp.clamp(b[2], zero, one))
+
+
 @wp.kernel
 def resolve_pixels(
     first: int,
@@ -279,11 +287,7 @@ def resolve_pixels(
             if total != zero:
                 b = wp.vec3d(a0, a1, a2) * (one / total)
                 if wp.min(b) < zero:
-                    b = wp.vec3d(
-                        wp.clamp(b[0], zero, one),
-                        wp.clamp(b[1], zero, one),
-                        wp.clamp(b[2], zero, one),
-                    )
+                    b = clamped(b)
                     b = b / (b[0] + b[1] + b[2])
             face_out[pixel] = face
             for k in range(3):
@@ -354,7 +358,7 @@ def unclamped_gradient(g: wp.vec3d, b: wp.vec3d):
     """Back through t / (t_0 + t_1 + t_2), t = clamp(b, 0, 1)."""
     zero = wp.float64(0.0)
     one = wp.float64(1.0)
-    t = wp.vec3d(wp.clamp(b[0], zero, one), wp.clamp(b[1], zero, one), wp.clamp(b[2], zero, one))
+    t = clamped(b)
     size = t[0] + t[1] + t[2]
     out = (g - wp.vec3d(one, one, one) * (wp.dot(g, t) / size)) / size
     for k in range(3):

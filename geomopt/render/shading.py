@@ -78,8 +78,8 @@ def render(
     """Images of a mesh from every camera, differentiable to its vertices and colours.
 
     mesh: anything with vertices (V, 3), faces (F, 3), colors (V, 3) or None, vertices shared
-    between triangles; channels: which of "mask", "depth", "normal", "color"; smooth: vertex
-    normals, else those of the faces; light: by default one over the viewer's left shoulder;
+    between triangles; channels: which of "mask", "depth", "normal", "color"; smooth, crease:
+    normals as in `pixel_normals`; light: by default one over the viewer's left shoulder;
     topology: `edge_opposites` of the faces, if at hand. Mask and color have soft silhouettes and so
     gradients to where the surface ends; depth and normal hold the surface at the pixel centre.
     Raises InputError for unknown channels or tensors that do not fit.

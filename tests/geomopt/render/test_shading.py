@@ -6,6 +6,7 @@ import torch
 from geomopt.errors import InputError
 from geomopt.geometry.mesh import Mesh
 from geomopt.render import Camera, Light, orbit_cameras, picture, render
+from geomopt.render.normals import corner_normals
 
 F64 = torch.float64
 
@@ -66,6 +67,22 @@ def test_flat_normals_are_those_of_the_faces():
     face = images.fragments.face
     expected = mesh.face_normals[face.clamp_min(0).long()] * (face >= 0)[..., None]
     torch.testing.assert_close(images.normal, expected, rtol=0, atol=1e-5)
+
+
+def test_normals_stop_at_creases():
+    """The corners of a cube have the normals of its faces, or without creases point outwards."""
+    vertices = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
+    quads = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+    faces = torch.tensor([[a, b, c] for a, b, c, _ in quads] + [[a, c, d] for a, _, c, d in quads])
+    sharp = corner_normals(vertices, faces, 40.0)
+    own = Mesh(vertices, faces).face_normals[:, None].expand(-1, 3, -1)
+    torch.testing.assert_close(sharp, own)
+    round_ = corner_normals(vertices, faces, 180.0)
+    assert ((round_ * vertices[faces]).sum(-1) > 1.5).all()  # sqrt(3) along the diagonal
+    ball = sphere()
+    fine = corner_normals(ball.vertices, ball.faces, 60.0)
+    along = (fine * ball.vertices[ball.faces.long()]).sum(-1)
+    assert along.min() > 0.999
 
 
 @pytest.mark.parametrize("backend", ["warp", "torch"])
