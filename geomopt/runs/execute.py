@@ -202,7 +202,7 @@ def _write_artifacts(run: Run, problem: Any, parameters: Mapping[str, Tensor]) -
     drafts = run.folder / ".artifacts"
     shutil.rmtree(drafts, ignore_errors=True)
     try:
-        with explained(run.artifacts_folder):
+        with files.storage_errors(run.artifacts_folder):
             drafts.mkdir()
             problem.write_artifacts(parameters, drafts)
             for file in sorted(drafts.rglob("*")):

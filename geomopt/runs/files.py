@@ -41,16 +41,23 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Like `explained`, for a block that does more than write: only a full, protected or read-only
-    disk is turned.
+    """Like `explained`, for a block that does more than write.
+
+    Only what comes from a full, protected or read-only disk is turned, also where another error was
+    raised from it.
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in _ADVICE or isinstance(error, StorageError):
-            raise
-        with explained(path):
-            raise
+    except StorageError:
+        raise
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError) and cause.errno in _ADVICE:
+                text = f"cannot write {path}: {_ADVICE[cause.errno]}"
+                raise StorageError(cause.errno, text) from error
+            cause = cause.__cause__
+        raise
 
 
 @contextmanager

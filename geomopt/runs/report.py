@@ -259,13 +259,11 @@ def _gallery(pictures: Iterable[Path], base: Path) -> str:
 
 def _details(story: _Story, opened: bool) -> str:
     spec = (story.run.folder / "spec.toml").read_text(encoding="utf-8")
-    environment = _rows(
-        {
-            key: value
-            for key, value in _flatten(story.environment).items()
-            if value not in (None, [])
-        }
-    )
+    flat = _flatten(story.environment)
+    known = {
+        name.removeprefix("versions."): flat[name] for name in flat if flat[name] not in (None, [])
+    }
+    environment = _rows(known)
     state = " open" if opened else ""
     return (
         "<h2>How it was made</h2><div class='columns'>"

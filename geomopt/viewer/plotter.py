@@ -110,7 +110,6 @@ class Stage:
         self.plotter.subplot(0, 0)
         self.plotter.camera_position = [(1.0, -1.6, 0.9), (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)]
         self.plotter.reset_camera(bounds=list(bounds.T.ravel()))
-        self.plotter.camera.zoom(1.15)
 
     def orbit(self, degrees: float) -> None:
         """Turn the camera about the vertical axis through its focus."""

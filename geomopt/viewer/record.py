@@ -77,15 +77,16 @@ def _animate(stage: Stage, scenes: Sequence[Scene], captions: Sequence[str], fil
     turn = 360.0 / count if len(scenes) == 1 else _TURN / count
     moving = max(1, round(count * (1 - _HOLD)) - 1)
     last = -1
-    for picture in range(count):
-        index = min(len(scenes) - 1, round(picture / moving * (len(scenes) - 1)))
-        if index != last:
-            stage.draw(scenes[index], captions[index])
-            last = index
-        stage.plotter.write_frame()
-        stage.orbit(turn)
-    # the writer holds the file until it is closed
-    stage.plotter.mwriter.close()
+    try:
+        for picture in range(count):
+            index = min(len(scenes) - 1, round(picture / moving * (len(scenes) - 1)))
+            if index != last:
+                stage.draw(scenes[index], captions[index])
+                last = index
+            stage.plotter.write_frame()
+            stage.orbit(turn)
+    finally:
+        stage.plotter.mwriter.close()  # until then the writer holds the file
 
 
 def bounds_of(scenes: Sequence[Scene]) -> np.ndarray | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -100,7 +101,7 @@ class Scene:
     def load(cls, path: str | Path) -> Scene:
         """Read what `save` wrote; raises InputError naming the file for anything else."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 index = json.loads(str(archive["index"]))
                 arrays = {
                     key: torch.from_numpy(archive[key]) for key in archive.files if key != "index"
@@ -108,7 +109,7 @@ class Scene:
             return _from_index(index, arrays)
         except FileNotFoundError as error:
             raise InputError(f"there is no scene file {path}") from error
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, BadZipFile) as error:
             raise InputError(f"{path} is not a scene: {error}") from error
 
 

@@ -50,6 +50,10 @@ class Timeline(Sequence[Scene]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         file = self._frames[index][1]
+        if file not in self._cache and not file.exists():
+            # a growing run thins its frames out
+            self.refresh()
+            file = self._frames[min(index, len(self) - 1)][1]
         if file in self._cache:
             self._cache.move_to_end(file)
             return self._cache[file]
