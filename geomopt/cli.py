@@ -139,19 +139,9 @@ def doctor(given: argparse.Namespace) -> int:
     table = _table("geomopt doctor", "", "what", "found", "what to do")
     found = examine(given.root)
     for one in found:
-        mark = (
-            "[green]ok[/]"
-            if one.ok and not one.advice
-            else "[yellow]-[/]"
-            if one.ok or not one.needed
-            else "[red]no[/]"
-        )
-        table.add_row(
-            mark,
-            one.name,
-            _escape(one.found),
-            _escape(one.advice if not one.ok or one.advice else ""),
-        )
+        mark = "[green]ok[/]" if one.ok else "[red]no[/]" if one.needed else "[yellow]-[/]"
+        advice = "" if one.ok else one.advice
+        table.add_row(mark, one.name, _escape(one.found), _escape(advice))
     _show(table)
     lacking = [one.name for one in found if one.needed and not one.ok]
     _say(

@@ -24,22 +24,16 @@ class Finding:
     needed: bool = False
 
 
-# import name to what it is for and how to get it
+# import name to what it is for and how to get it; the parts that use the later ones are to come
 _OPTIONAL = {
-    "cma": ("reference for the built-in CMA-ES", "pip install 'geomopt[cma]'"),
-    "nvdiffrast": (
-        "another rasterizer on CUDA (non-commercial licence)",
-        "see github.com/NVlabs/nvdiffrast; it is in no extra",
-    ),
-    "kaolin": (
-        "exchange of meshes with Kaolin",
-        "see github.com/NVIDIAGameWorks/kaolin; it is in no extra",
-    ),
-    "ray": ("batches on a cluster", "pip install 'ray>=2.50'"),
-    "botorch": ("Bayesian optimization", "pip install botorch"),
-    "trame": ("the viewer in a browser", "pip install trame trame-pyvista trame-vuetify"),
-    "anny": ("the body model of motion capture", "pip install anny"),
-    "pypardiso": ("faster sparse factorisations on x86-64", "pip install pypardiso"),
+    "cma": ("checking the built-in CMA-ES against pycma", "pip install 'geomopt[cma]'"),
+    "nvdiffrast": ("later: a rasterizer on CUDA", "see github.com/NVlabs/nvdiffrast"),
+    "kaolin": ("later: exchange of meshes", "see github.com/NVIDIAGameWorks/kaolin"),
+    "ray": ("later: batches on a cluster", "pip install ray"),
+    "botorch": ("later: Bayesian optimization", "pip install botorch"),
+    "trame": ("later: a browser viewer", "pip install trame trame-pyvista trame-vuetify"),
+    "anny": ("later: the body of motion capture", "pip install anny"),
+    "pypardiso": ("later: faster factorisations", "pip install pypardiso"),
 }
 
 
@@ -105,7 +99,7 @@ def _torch() -> list[Finding]:
             if built
             else "this torch is a CPU build; install a CUDA build to use a GPU"
         )
-        found.append(Finding("CUDA", "none; everything runs on the CPU", advice=why))
+        found.append(Finding("CUDA", "none; everything runs on the CPU", False, why))
     return found
 
 
@@ -203,14 +197,14 @@ def _display() -> list[Finding]:
             )
         ]
     except BackendUnavailable as error:
-        return [Finding("display", "none", advice=str(error))]
+        return [Finding("display", "none", False, str(error))]
 
 
 def _optional() -> list[Finding]:
     found = []
     for name, (purpose, how) in _OPTIONAL.items():
         if importlib.util.find_spec(name) is None:
-            found.append(Finding(name, "not installed", advice=f"for {purpose}: {how}"))
+            found.append(Finding(name, "not installed", False, f"{purpose}: {how}"))
         else:
             distributions = metadata.packages_distributions().get(name, [name])
             found.append(Finding(name, f"{metadata.version(distributions[0])}, {purpose}"))

@@ -16,15 +16,18 @@ class StorageError(OSError):
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space and give the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space and give the same command again",
-    errno.EACCES: "no permission to write there; choose another folder with --root",
-    errno.EPERM: "no permission to write there; choose another folder with --root",
-    errno.EROFS: "the file system is read-only; choose another folder with --root",
+    errno.EACCES: "no permission to write there; choose another folder",
+    errno.EPERM: "no permission to write there; choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.ENOTDIR: "a file is where a folder should be; choose another folder",
+    errno.EEXIST: "a file is where a folder should be; choose another folder",
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_forbidden(error: OSError) -> bool:
     """Whether the place is one where this user may not write, rather than one that is full."""
-    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    return error.errno in _ADVICE and error.errno not in _FULL
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def test_no_permission_is_said_with_a_way_out(run, monkeypatch):
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(
-        files.StorageError, match="no permission to write there; choose another folder with --root"
+        files.StorageError, match="no permission to write there; choose another folder"
     ):
         files.write_text(run.folder / "a.txt", "a")
 

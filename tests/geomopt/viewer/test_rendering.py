@@ -9,7 +9,7 @@ import gc
 import numpy as np
 import pytest
 import torch
-from conftest import CORNERS, TETRAHEDRON, add_frame, scene_of
+from growing_run import CORNERS, TETRAHEDRON, add_frame, scene_of
 from PIL import Image
 
 from geomopt.errors import BackendUnavailable, InputError

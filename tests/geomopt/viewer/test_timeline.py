@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import add_frame
+from growing_run import add_frame
 
 from geomopt.errors import InputError
 from geomopt.viewer import timeline as module
