@@ -17,6 +17,7 @@ from optimizers.state import check_answer, restore, snapshot
 ROUNDS = 100  # asks until the multipliers are renewed at the latest
 OUTER = 60  # renewals after which the run ends
 STRONGEST = 1e8  # growth of a penalty at most; beyond it round-off rules
+FINEST = 1e-9  # share of the first projected gradient at which a minimum is precise enough
 EXACT = 0.01 * FEASIBLE  # violation and slack at which a converged run ends
 
 
@@ -80,9 +81,9 @@ class AugmentedLagrangian:
             lower[:, None], self.lowest_constraints[rows]
         )
         self.rounds += 1
-        solved = self._solved(query, merit)
-        if self.inner.done is not None or solved or self.rounds >= ROUNDS:
-            self._renew(solved or self.inner.done is not None)
+        solved = self.inner.done is not None or self._solved(query, merit)
+        if solved or self.rounds >= ROUNDS:
+            self._renew(solved)
 
     def _begin(self, evaluation: Evaluation, constraints: Tensor) -> None:
         rows, count = self.inner.rows, constraints.shape[1]
@@ -124,14 +125,20 @@ class AugmentedLagrangian:
         free = free_coordinates(merit.gradient, lower - points, upper - points)
         norm = float((merit.gradient * self.problem.scale * free).abs().max())
         self.first_norm = self.first_norm or norm
-        return norm <= max(1e-9, 0.1 * 0.3**self.outer) * self.first_norm
+        return norm <= self._tolerance() * self.first_norm
+
+    def _tolerance(self) -> float:
+        return max(FINEST, 0.1 * 0.3**self.outer)
 
     def _renew(self, solved: bool) -> None:
         penalty = self.penalty * self.growth[:, None]
         # a satisfied constraint counts as far as its multiplier still presses
         gaps = torch.maximum(self.lowest_constraints, -self.multipliers / penalty).abs()
-        if solved and bool((gaps.sum(1) <= EXACT).all()):
-            self.done = "converged: constrained optimum"
+        if bool((gaps.sum(1) <= EXACT).all()):
+            if self.inner.done is not None or (solved and self._tolerance() == FINEST):
+                self.done = "converged: constrained optimum"
+            # nothing to renew, only more precision to ask for
+            self.outer, self.rounds = self.outer + int(solved), 0
             return
         self.multipliers = (self.multipliers + penalty * self.lowest_constraints).clamp(min=0.0)
         infeasibility = (gaps * self.penalty.sqrt()).amax(1)
