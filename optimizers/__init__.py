@@ -10,12 +10,14 @@ and told:
 Three famous methods are three ways to fill these two calls.
 - Adam asks one point with its gradient, and takes one step when told.
 - L-BFGS asks one trial point with its gradient. Told, it either accepts and turns its quasi-Newton
-  step into the next trial, or
-  it tries another length along the same line: the line search is a conversation, not a loop.
+  step into the next trial, or it tries another length along the same line: the line search is a
+  conversation, not a loop.
 - CMA-ES asks a generation of points, values only, and learns a mean and a covariance from their
-  ranks. A hybrid is no different: it asks generations at order 0 while it explores and single
-  points at order 1 while it polishes, each batch at its own price. Whoever answers may be a torch
-  function, a simulator, a cluster or a robot.
+  ranks.
+
+A hybrid is no different: it asks generations at order 0 while it explores and single points at
+order 1 while it polishes, each batch at its own price. Whoever answers may be a torch function, a
+simulator, a cluster or a robot.
 
 The *driver* is the loop. It charges the budget (a value costs 1, a value with its gradient
 `gradient_cost`, 3 by default), keeps the best point, puts an augmented Lagrangian around methods

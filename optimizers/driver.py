@@ -144,17 +144,10 @@ class _Run:
             raise TypeError(f"seed must be an integer, got {type(seed).__name__}")
         if every is not None and (not isinstance(every, int) or every < 1):
             raise ValueError(f"checkpoint_every must be a positive integer or None, got {every}")
-        self.problem, self.settings, self.budget, self.seed = (
-            problem,
-            settings_of(method),
-            budget,
-            seed,
-        )
-        self.path, self.every, self.every_seconds = (
-            None if path is None else Path(path),
-            every,
-            every_seconds,
-        )
+        self.problem, self.budget, self.seed = problem, budget, seed
+        self.settings = settings_of(method)
+        self.path = None if path is None else Path(path)
+        self.every, self.every_seconds = every, every_seconds
         if self.settings.order > 0 and not problem.differentiable:
             others = ", ".join(name for name, kind in METHODS.items() if kind.order == 0)
             raise ValueError(
@@ -249,6 +242,11 @@ class _Run:
             raise ValueError(
                 f"evaluate must return {len(query.points)} rows, got {len(answer.value)}"
             )
+        given = 0 if answer.constraints is None else answer.constraints.shape[1]
+        if self.problem.constraints not in (None, given):
+            raise ValueError(
+                f"evaluate must return {self.problem.constraints} constraints, got {given}"
+            )
         return answer.to(query.points)
 
     def _take_best(self, newest: Incumbent) -> bool:
@@ -307,7 +305,7 @@ class _Run:
             "identity": self._identity(),
             "optimizer": self.optimizer.state_dict(),
             "spent": dataclasses.asdict(self.spent),
-            "best": dataclasses.asdict(self.best),
+            "best": vars(self.best),
             "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY)),
             "pending": None if self.pending is None else vars(self.pending),
             "last": None if self.last is None else vars(self.last),

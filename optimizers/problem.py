@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -114,13 +115,14 @@ class Problem:
         differentiable: bool = False,
         gradient_cost: float = 3,
         current: bool | None = None,
-        dtype: torch.dtype = torch.float64,
-        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
         if not parameters or not all(isinstance(box, Box) for box in parameters.values()):
             raise ValueError(
                 f"parameters must be a dictionary of at least one Box, got {parameters!r:.80}"
             )
+        dtype, device = _precision_and_place(parameters.values(), dtype, device)
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
         if evaluate is not None and not callable(evaluate):
@@ -130,7 +132,7 @@ class Problem:
         if not gradient_cost > 0:
             raise ValueError(f"gradient_cost must be positive, got {gradient_cost}")
         self.parameters = dict(parameters)
-        self.dtype, self.device = dtype, torch.device(device)
+        self.dtype, self.device = dtype, device
         self.constraints = 0 if constraints is None and evaluate is None else constraints
         self.differentiable = differentiable
         self.gradient_cost = gradient_cost
@@ -314,6 +316,20 @@ def _row_gradients(values: Tensor, x: Tensor, keep_graph: bool) -> Tensor:
         values.sum(), x, retain_graph=keep_graph, materialize_grads=True
     )
     return gradient
+
+
+def _precision_and_place(
+    boxes: Iterable[Box], dtype: torch.dtype | None, device: torch.device | str | None
+) -> tuple[torch.dtype, torch.device]:
+    """dtype and device as given, else those of the tensors in the boxes, else float64 and CPU."""
+    values = [value for box in boxes for value in (box.lower, box.upper, box.start, box.scale)]
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if dtype is None:
+        kinds = [tensor.dtype for tensor in tensors if tensor.dtype.is_floating_point]
+        dtype = reduce(torch.promote_types, kinds) if kinds else torch.float64
+    if device is None:
+        device = tensors[0].device if tensors else "cpu"
+    return dtype, torch.device(device)
 
 
 def _length(*bounds: Any) -> int:

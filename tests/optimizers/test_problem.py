@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from optimizers import Box, Evaluation, Problem
+from optimizers import Box, Evaluation, Problem, minimize
 from optimizers.testing import rosenbrock
 
 
@@ -178,3 +178,19 @@ def test_samples_are_reproducible_and_inside():
     one, other = (problem.sample(200, torch.Generator().manual_seed(4)) for _ in range(2))
     assert torch.equal(one, other)
     assert bool(((one >= problem.lower) & (one <= problem.upper)).all())
+
+
+def test_precision_is_that_of_the_bounds_unless_given():
+    low, high = torch.zeros(2), torch.ones(2)
+    assert Problem.from_callable(sum, low, high).dtype == torch.float32
+    assert Problem.from_callable(sum, low, high.double()).dtype == torch.float64
+    assert Problem.from_callable(sum, low, high, dtype=torch.float64).dtype == torch.float64
+    assert Problem.from_callable(sum, [0.0], [1.0]).dtype == torch.float64
+    with pytest.raises(ValueError, match=r"dtype must be torch.float32 or torch.float64"):
+        Problem.from_callable(sum, low, high, dtype=torch.float16)
+
+
+def test_known_number_of_constraints_is_checked():
+    problem = Problem.from_callable(lambda x: (0.0, [1.0, 2.0]), [0.0], [1.0], constraints=1)
+    with pytest.raises(ValueError, match="must return 1 constraints, got 2"):
+        minimize(problem, "cma")
