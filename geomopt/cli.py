@@ -75,6 +75,9 @@ def run(given: argparse.Namespace) -> int:
 
 def view(given: argparse.Namespace) -> int:
     """Show a run, or render it to a file."""
+    import torch
+
+    torch.set_num_threads(1)  # frames are small: more threads would only wait for each other
     found = find_run(given.run, given.root)
     if given.save is None:
         from geomopt.viewer.desktop import view as show

@@ -12,6 +12,7 @@ import numpy as np
 _INK = "#010203"  # replaced by the page's own colour
 _GRID = "#040506"
 _PALETTE = ("#3b82c4", "#e08a2e", "#35a06e", "#c65b9b", "#8a74d6", "#b9a32b", "#4fb3bf", "#d2604f")
+_DEPTH = 1e-6  # what is smaller than this part of the largest value is not worth the room
 _DECADE = 10.0  # values that span more than this are shown on a logarithmic axis
 
 
@@ -40,8 +41,10 @@ def curves(series: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str) -> s
                 x, values, marker=marker, lw=1.6, color=_PALETTE[place % len(_PALETTE)], label=name
             )
         values = np.concatenate(shown) if shown else np.zeros(0)
-        if len(values) and values.min() > 0 and values.max() > _DECADE * values.min():
+        positive = values[values > 0]
+        if len(positive) and values.min() >= 0 and positive.max() > _DECADE * positive.min():
             axes.set_yscale("log")
+            axes.set_ylim(bottom=max(positive.min(), _DEPTH * positive.max()) / 1.5)
         axes.set_xlabel("iteration")
         axes.set_ylabel(label)
         axes.grid(color=_GRID, lw=0.6)

@@ -116,14 +116,17 @@ def _single(story: _Story) -> str:
         _gallery(story.pictures, story.base),
         _curves_of(story),
     ]
-    tables = [("Metrics", _rows(story.outcome.get("metrics", {}))), ("Time", _rows(_times(story)))]
-    tables.append(("Files", _files(story)))
+    metrics = story.outcome.get("metrics", {})
+    if metrics:
+        rows = "".join(
+            f"<div><span>{_label(n)}</span><b>{_shown(v)}</b></div>" for n, v in metrics.items()
+        )
+        parts.append(f"<h2>Metrics</h2><div class='card metrics'>{rows}</div>")
+    tables = {"Time": _rows(_times(story)), "Files": _files(story)}
     cards = [
-        f"<section class='card'><h2 style='margin-top:0'>{name}</h2>{body}</section>"
-        for name, body in tables
-        if body
+        f"<section class='card'><h2>{n}</h2>{body}</section>" for n, body in tables.items() if body
     ]
-    parts.append(f"<h2>Results</h2><div class='columns'>{''.join(cards)}</div>")
+    parts.append(f"<div class='columns'>{''.join(cards)}</div>")
     parts.append(_details(story, opened=True))
     return "".join(parts)
 
@@ -284,7 +287,7 @@ def _files(story: _Story) -> str:
 
 def _rows(entries: Mapping[str, Any]) -> str:
     rows = [
-        f"<tr><th>{_text(name.replace('_', ' '))}</th><td>{_shown(value)}</td></tr>"
+        f"<tr><th>{_label(name)}</th><td>{_shown(value)}</td></tr>"
         for name, value in entries.items()
     ]
     return f"<table>{''.join(rows)}</table>" if rows else ""
@@ -360,6 +363,10 @@ def _data(file: Path, kind: str) -> str:
 
 def _link(file: Path, base: Path) -> str:
     return quote(Path(os.path.relpath(file.resolve(), base.resolve())).as_posix())
+
+
+def _label(name: str) -> str:
+    return _text(name.replace("_", " "))
 
 
 def _text(value: Any) -> str:

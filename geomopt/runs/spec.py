@@ -69,7 +69,7 @@ class Spec:
     seed: int = 0
     device: str = "cpu"
     frames: int = 30
-    checkpoint_every: int = 20
+    checkpoint_every: int = 100
     description: str = ""
 
     def __post_init__(self) -> None:

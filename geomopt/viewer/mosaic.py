@@ -65,7 +65,7 @@ def _layout(shapes: list[tuple[int, ...]], size: tuple[int, int]) -> tuple[int, 
 
 
 def _picture(image: Tensor, height: int, width: int) -> Image.Image:
-    array = (image.detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
+    array = (image.detach().cpu().numpy().clip(0, 1) * 255).round().astype(np.uint8)
     picture = Image.fromarray(np.ascontiguousarray(array))
     scale = min(height / picture.height, width / picture.width)
     fitted = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

@@ -19,7 +19,6 @@ from geomopt.viewer.mosaic import mosaic
 from geomopt.viewer.scene import Scene
 
 BACKGROUND = "#f4f5f7"
-HORIZON = "#d9dee6"
 INK = "#1f2933"
 _SHEET = (244, 245, 247)  # BACKGROUND as bytes: the sheet of pictures has no visible edge
 _COLORS = ("#a3bcdb", "#d9a679", "#9cbf95", "#c39bc4", "#c9c27c")
@@ -51,7 +50,7 @@ def make_plotter(scene: Scene, size: tuple[int, int] = (960, 600), off_screen: b
     else:
         plotter = pyvista.Plotter(off_screen=off_screen, window_size=list(size))
     for renderer in plotter.renderers:
-        renderer.set_background(BACKGROUND, top=HORIZON)
+        renderer.set_background(BACKGROUND)
     return plotter
 
 
@@ -183,7 +182,6 @@ class Stage:
             shown.Modified()
             return
         self.plotter.subplot(0, 1)
-        renderer.set_background(BACKGROUND)
         if self._sheet is not None:
             self._sheet.SetInputData(image)
         else:
