@@ -200,7 +200,10 @@ def cover_faces(
         reach = narrow(reach, l1[0], -m1 * i1, width)
         reach = narrow(reach, l2[0], -m2 * i2, width)
         offset = (view * height + row) * width
-        for column in range(int(wp.ceil(reach[0])), int(wp.ceil(reach[1]))):
+        # the cuts of a nearly level line may lie beyond the range of int
+        column_start = int(wp.ceil(wp.min(reach[0], wp.float64(column_last))))
+        column_stop = int(wp.ceil(wp.max(reach[1], wp.float64(column_first))))
+        for column in range(column_start, column_stop):
             x = (
                 wp.float64(column) + wp.float64(0.5) - wp.float64(0.5) * wp.float64(width)
             ) * SUBPIXELS
