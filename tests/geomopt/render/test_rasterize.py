@@ -276,3 +276,22 @@ def test_second_derivatives_are_refused():
     total = rasterize(clip, faces, (8, 8)).barycentric.square().sum()
     with pytest.raises(NotImplementedError, match="second derivative"):
         torch.autograd.grad(total, clip, create_graph=True)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_wild_positions_do_no_harm(seed):
+    """Corners behind the camera, on its plane, thousands of images away; the backends still agree."""
+    generator = torch.Generator().manual_seed(seed)
+    clip = torch.randn(2, 40, 4, generator=generator, dtype=F64)
+    clip[..., 3] += (0.0, 0.5, 2.0)[seed % 3]
+    clip[..., :2] *= 1000 if seed % 4 == 0 else 1
+    clip[..., 3] *= 1e-4 if seed % 5 == 0 else 1
+    clip[:, 0, 3] = 0
+    faces = torch.randint(0, 40, (80, 3), generator=generator)
+    clip.requires_grad_()
+    found = [rasterize(clip, faces, SIZE, backend=name) for name in BACKENDS]
+    assert torch.equal(found[0].face, found[1].face)
+    slopes = [torch.autograd.grad(one.barycentric.square().sum(), clip)[0] for one in found]
+    assert torch.isfinite(slopes[0]).all()
+    scale = float(slopes[1].abs().max())
+    torch.testing.assert_close(*slopes, rtol=0, atol=1e-8 * scale)
