@@ -45,6 +45,7 @@ tests of all methods pick it up.
 """
 
 from optimizers.budget import Budget
+from optimizers.constraints import AugmentedLagrangian
 from optimizers.driver import Iterate, Result, iterate, minimize
 from optimizers.evaluation import FEASIBLE, Evaluation, Incumbent, Query
 from optimizers.gradient.adam import Adam
@@ -57,6 +58,7 @@ __all__ = [
     "FEASIBLE",
     "METHODS",
     "Adam",
+    "AugmentedLagrangian",
     "Box",
     "Budget",
     "Cma",

@@ -11,10 +11,10 @@ from optimizers.evaluation import FEASIBLE, Incumbent
 class Budget:
     """Limits of a run; None is no limit, and the run ends at the first one that is met.
 
-    evaluations: in the price of one value; a value with its gradient costs the problem's
-    `gradient_cost`.
-    gradients: points with gradients. iterations: rounds of ask and tell. seconds: time inside the
-    run, over all its resumptions.
+    evaluations: price in values; a value with its gradient costs the problem's `gradient_cost`.
+    gradients: points with gradients.
+    iterations: rounds of ask and tell.
+    seconds: time inside the run, over all its resumptions.
     target: ends the run when the best feasible value is at or below it.
     """
 

@@ -32,11 +32,15 @@ _log = logging.getLogger("optimizers")
 class Iterate:
     """What is known after one round of ask and tell.
 
-    iteration: 0-based. x, value, violation, terms: the best point (d,) of this round. best_x,
-    best_value, best_violation: of the whole run; the newest one where the problem is `current`.
-    evaluations: spent, in prices of one value. gradients: points evaluated with gradients. seconds:
-    spent inside the run. tag: of the query. events: what happened, to be shown ("new best",
-    restarts). reason: why the run ended, in its last record, else None.
+    iteration: 0-based.
+    x, value, violation, terms: of the best point (d,) of this round.
+    best_x, best_value, best_violation: of the whole run; the newest where values are `current`.
+    evaluations: spent, in prices of one value.
+    gradients: points evaluated with gradients.
+    seconds: spent inside the run.
+    tag: of the query.
+    events: what happened, to be shown: "new best", restarts.
+    reason: why the run ended, as in `Result`, in its last record; else None.
     """
 
     iteration: int
@@ -60,10 +64,10 @@ class Result:
     """What a run has found, x (d,) and the same as named parameters, and what it took.
 
     reason: "target", "evaluations", "gradients", "iterations" or "seconds" when a limit of the
-    budget was met; "converged: ..." in the words of the method; "all evaluations failed" when there
-    is no value at all (x is then the start, value +inf).
-    history: one row (iterations,) a round of "evaluations", "best_value", "best_violation", "value"
-    and "seconds", float64.
+        budget was met; "converged: ..." in the words of the method; "all evaluations failed" when
+        there is no value at all (x is then the start, and the value +inf).
+    history: "evaluations", "best_value", "best_violation", "value" and "seconds" after each round,
+        float64 tensors (iterations,).
     """
 
     x: Tensor
@@ -90,11 +94,13 @@ def iterate(
 ) -> Generator[Iterate, None, None]:
     """Run a method on a problem and yield one `Iterate` a round; leave whenever it is enough.
 
-    method: a name of `METHODS` or settings. budget: no limit by default. checkpoint: a file to go
-    on from if it exists, written at the end, when the loop is left, and during the run after
-    checkpoint_every rounds or checkpoint_seconds. A run that goes on yields what the unbroken one
-    would have yielded, bit for bit on CPU; a finished one yields its last record again. Raises
-    ValueError, TypeError or OSError on unusable arguments before anything is evaluated.
+    method: a name of `METHODS` or settings.
+    budget: no limit by default.
+    checkpoint: a file to go on from if it exists; written at the end, when the loop is left, and
+        during the run after checkpoint_every rounds or checkpoint_seconds.
+    A run that goes on yields what the unbroken one would have yielded, bit for bit on CPU; a
+    finished one yields its last record again, or goes on if the budget has grown.
+    Raises ValueError, TypeError or OSError on unusable arguments before anything is evaluated.
     """
     run = _Run(
         problem, method, budget or Budget(), seed, checkpoint, checkpoint_every, checkpoint_seconds

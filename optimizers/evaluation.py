@@ -16,10 +16,9 @@ FEASIBLE = 1e-6  # a point counts as feasible when its summed violation is at mo
 class Query:
     """A batch of points to be evaluated.
 
-    points: (B, d), all inside the box; never changed after the query was made, so it may be kept
-    without a copy.
-    order: 0 asks for values, 1 for values and gradients. fidelity: which of several models to ask,
-    None for the true one.
+    points: (B, d), inside the box; nobody writes into it, so it may be kept without a copy.
+    order: 0 asks for values, 1 for values and gradients.
+    fidelity: which of several models to ask, None for the true one.
     tag: what the method wants to know, for people who read the stream.
     """
 
@@ -33,11 +32,13 @@ class Query:
 class Evaluation:
     """The answer to a query of B points; it cleans itself, so that no NaN ever enters an optimizer.
 
-    value: (B,). constraints: (B, m), feasible where <= 0. gradient: (B, d). constraint_gradient:
-    (B, m, d).
-    ok: (B,) bool, False where an evaluation failed. terms: named parts of the value, (B,) each,
-    only to be shown. A row with a value, constraint or gradient that is not finite is marked as
-    failed. Failed rows carry value and constraints +inf and zero gradients. Tensors are detached.
+    value: (B,).
+    constraints: (B, m), feasible where <= 0.
+    gradient, constraint_gradient: (B, d) and (B, m, d), where order 1 was asked.
+    ok: (B,) bool, False where an evaluation failed.
+    terms: named parts of the value, (B,) each, only to be shown.
+    A row with a value, constraint or gradient that is not finite has failed too. Failed rows carry
+    value and constraints +inf and zero gradients. Tensors are detached.
     Raises ValueError when shapes do not fit each other.
     """
 

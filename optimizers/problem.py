@@ -22,10 +22,9 @@ class Box:
 
     shape: of the array, an integer or a sequence of them, () for a number.
     lower, upper: a number or an array of that shape, -inf and inf where free.
-    start: where a search begins; the middle by default, or the point nearest to 0 where a side is
-    free.
-    scale: size of a typical change, the unit of every step size; by default the width, or 1 where a
-    side is free.
+    start: where a search begins; by default the middle, or nearest to 0 where a side is free.
+    scale: size of a typical change, the unit of every step size; by default the width, or 1 where
+        a side is free.
     """
 
     shape: Any = ()
@@ -88,19 +87,17 @@ class Box:
 class Problem:
     """A box, a number of constraints, and `evaluate(x, order) -> Evaluation` on a batch.
 
-    parameters: the named parts in their order; optimizers see one flat vector, `evaluate` may use
-    the names.
+    parameters: the named parts in their order; optimizers see them as one flat vector.
     evaluate: takes the dictionary of one design, shaped tensors, and returns its value or (value,
-    constraints), feasible where <= 0. With `batched` it takes tensors with a leading dimension B
-    and returns (B,) or ((B,), (B, m)). Write a subclass and override the method `evaluate` for full
-    control instead.
-    constraints: their number m, None when only an evaluation tells. differentiable: whether order 1
-    can be answered (for a
-    given function: by torch autograd). gradient_cost: price of a value with its gradient in
-    evaluations.
+        constraints), feasible where <= 0. With `batched` it takes tensors with a leading dimension
+        B and returns (B,) or ((B,), (B, m)). For full control, write a subclass instead that
+        overrides the method `evaluate`.
+    constraints: their number m; None when only an evaluation tells.
+    differentiable: whether order 1 can be answered; for a given function, by torch autograd.
+    gradient_cost: price of a value with its gradient, in evaluations.
     current: True when values depend on the iteration (schedules, sampled views); then the newest
-    iterate is the result.
-    dtype, device: of every tensor an optimizer makes for this problem.
+        iterate is the result.
+    dtype, device: of all tensors; by default those of the tensors in the boxes, else float64, CPU.
     """
 
     current: bool = False
@@ -170,10 +167,10 @@ class Problem:
         """The problem of a plain function.
 
         fun: takes (d,) and returns the value or (value, constraints (m,)), feasible where <= 0;
-        with `batched` it takes (B, d) and returns (B,) or ((B,), (B, m)). lower, upper, start:
-        (d,), or numbers where another of them tells d.
-        differentiable: fun is written in torch, and gradients come from autograd. options: as for
-        `Problem`.
+            with `batched` it takes (B, d) and returns (B,) or ((B,), (B, m)).
+        lower, upper, start: (d,), or numbers where another of them tells d.
+        differentiable: fun is written in torch, and gradients come from autograd.
+        options: as for `Problem`.
         """
         if not callable(fun):
             raise TypeError(f"fun must be a function, got {type(fun).__name__}")

@@ -46,8 +46,10 @@ class Optimizer(Protocol):
 class Settings(Protocol):
     """A method: a frozen dataclass of its settings.
 
-    name: as in `METHODS`. order: highest order it asks for. handles_constraints: whether it reads
-    `Evaluation.constraints`; if not, the driver puts the augmented Lagrangian around it.
+    name: as in `METHODS`.
+    order: highest order it asks for.
+    handles_constraints: whether it reads `Evaluation.constraints`; if not, the driver puts the
+        augmented Lagrangian around it.
     """
 
     name: ClassVar[str]

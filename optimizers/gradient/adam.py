@@ -22,12 +22,12 @@ PATIENCE = 100  # iterations without one success before a run gives up
 class Adam:
     """Adam with bounds and independent starts: when gradients are cheap, many or noisy.
 
-    step_size: of one iteration, in units of each parameter's scale. decay: its factor per
-    iteration.
-    betas: decay of the mean and of the mean square of the gradient. epsilon: keeps a vanishing
-    gradient from dividing by zero.
+    step_size: of one iteration, in units of each parameter's scale.
+    betas: decay of the mean and of the mean square of the gradient.
+    epsilon: keeps a vanishing gradient from dividing by zero.
+    decay: factor of the step size per iteration.
     starts: independent searches in one batch; the first begins at the problem's start, the others
-    at random.
+        at random.
 
         m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2
         x <- clamp(x - step_size decay^t scale (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon))

@@ -26,9 +26,9 @@ ATTEMPTS = 10  # to find a start that can be evaluated
 class Lbfgs:
     """Limited-memory quasi-Newton steps in a box: when values are smooth and gradients exact.
 
-    memory: pairs of steps and gradient changes that are kept. tolerance: the run has converged when
-    the projected gradient has fallen to this share of the first one, or when two steps in a row
-    change the value by no more than round-off.
+    memory: pairs of steps and gradient changes that are kept.
+    tolerance: the run has converged when the projected gradient has fallen to this share of the
+        first one, or when two steps in a row change the value by no more than round-off.
 
         x <- P(x + a p),   p = -H g on the free coordinates,
                            p = -gamma g on those that a plain gradient step takes to a bound
@@ -58,8 +58,9 @@ class Lbfgs:
 class RunningLbfgs:
     """L-BFGS between ask and tell; see `Lbfgs`.
 
-    x, value, gradient: where the search stands. low: the best step length so far along the
-    direction, with what was found there; high: the shortest one that is known to be too long.
+    x, value, gradient: where the search stands.
+    low: the best step length so far along the direction, with what was found there.
+    high: the shortest step length that is known to be too long.
     """
 
     FIELDS = (

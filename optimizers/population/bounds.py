@@ -11,10 +11,13 @@ MARGIN = 0.05  # of a width (or of a unit, beside a single bound) that is bent
 class BentBox:
     """A smooth map from the whole space onto a box: the identity inside, a parabola near a bound.
 
-    With the margin a, a coordinate u in [lower - a, lower + a] becomes lower + (u - lower + a)^2 /
-    (4 a), alike at the upper bound; beyond, the map goes on as its mirror image. A rank-based
-    search needs no penalty this way and stays invariant to increasing transforms of the value, and
-    a value that falls towards a bound has a round valley there, not a kink.
+    With the margin a, a coordinate u within a of the lower bound becomes
+
+        lower + (u - lower + a)^2 / (4 a)
+
+    and alike at the upper bound; beyond, the map goes on as its mirror image. A rank-based search
+    needs no penalty this way and stays invariant to increasing transforms of the value, and a value
+    that falls towards a bound has a round valley there, not a kink.
     lower, upper: (d,), may be infinite.
     """
 

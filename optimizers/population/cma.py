@@ -23,13 +23,12 @@ from optimizers.state import check_answer, restore, seeded, snapshot
 class Cma:
     """Active CMA-ES with restarts: when only values are there, or gradients mislead.
 
-    population: candidates in a generation, 4 + 3 ln d by default. deviation: first standard
-    deviation, in units of each parameter's scale. covariance: "full" learns d^2 numbers, "diagonal"
-    d of them (several hundred parameters and more).
-    runs: independent searches in one batch; run r draws the same numbers as a single run with seed
-    + r.
+    population: candidates in a generation, 4 + 3 ln d by default.
+    deviation: first standard deviation, in units of each parameter's scale.
+    covariance: "full" learns d^2 numbers; "diagonal" learns d, for several hundred parameters.
+    runs: independent searches in one batch; run r draws what a single run with seed + r draws.
     restarts: how often a run that has stalled starts anew from a random point with twice the
-    population (Auger and Hansen, 2005).
+        population (Auger and Hansen, 2005).
 
         y_i = B D z_i,  x_i = m + s y_i,  z_i ~ N(0, I),  C = B D^2 B^T
         m <- m + s sum_parents w_i y_i
@@ -41,8 +40,9 @@ class Cma:
     where the last sums run over all ranks, the worst with w_i < 0.
 
     Hansen, The CMA Evolution Strategy: A Tutorial, 2016. Constraints enter by rank: feasible
-    candidates by value, then the others by violation. Bounds are mirrors, so the model lives in the
-    whole space and queries in the box. Failed candidates rank last and are never parents.
+    candidates by value, then the others by violation; that needs feasible sets with an inside.
+    The model lives in the whole space, `BentBox` maps it into the box. Failed candidates rank last
+    and are never parents.
     """
 
     population: int | None = None
@@ -72,10 +72,12 @@ class Cma:
 class RunningCma:
     """CMA-ES between ask and tell; see `Cma`.
 
-    Tensors lead with the runs R. mean: (R, d) in units of the scales, not folded. deviation: (R,).
-    covariance and basis: (R, d, d), only (R, d) and none when diagonal. lengths: (R, d), square
-    roots of eigenvalues. noise, steps: (R, P, d), the generation that was asked, P the largest
-    population; runs with smaller ones leave rows unused.
+    Tensors lead with the runs R.
+    mean: (R, d), a search point of `BentBox` in units of the scales. deviation: (R,).
+    covariance, basis: (R, d, d); (R, d) and None when diagonal.
+    lengths: (R, d), square roots of eigenvalues.
+    noise, steps: (R, P, d), the z and y of the generation that was asked; P is the largest
+        population, runs with smaller ones leave rows unused.
     """
 
     FIELDS = (
@@ -88,13 +90,18 @@ class RunningCma:
         self.settings, self.problem = settings, problem
         self.generators = [seeded(problem, seed + run) for run in range(settings.runs)]
         runs, d = settings.runs, problem.dimension
-        self._box = BentBox(problem.lower / problem.scale, problem.upper / problem.scale)
+        # the model needs float64 even where values have less: its axes differ a million times
+        lower, upper, start, self._scale = (
+            vector.double()
+            for vector in (problem.lower, problem.upper, problem.start, problem.scale)
+        )
+        self._box = BentBox(lower / self._scale, upper / self._scale)
         self._diagonal = settings.covariance == "diagonal"
-        zeros = problem.start.new_zeros
-        self.mean = self._box.search_point(problem.start / problem.scale).repeat(runs, 1)
+        zeros = start.new_zeros
+        self.mean = self._box.search_point(start / self._scale).repeat(runs, 1)
         self.deviation = zeros(runs) + settings.deviation
-        identity = torch.eye(d, dtype=problem.dtype, device=problem.device)
-        self._identity = torch.ones_like(problem.start) if self._diagonal else identity
+        identity = torch.eye(d, dtype=start.dtype, device=start.device)
+        self._identity = torch.ones_like(start) if self._diagonal else identity
         self.covariance = self._identity.repeat(runs, *[1] * self._identity.ndim)
         self.basis = None if self._diagonal else self.covariance.clone()
         self.lengths = zeros(runs, d) + 1
@@ -158,16 +165,16 @@ class RunningCma:
         if self._box.bounded:
             points = self._box.inside(points)
         points = points.flatten(0, 1) if self._full else points[self._used]
-        points = points * self.problem.scale
+        points = (points * self._scale).to(self.problem.dtype)
         if self._box.bounded:
-            points = points.clamp(self.problem.lower, self.problem.upper)  # round-off of the scale
+            points = points.clamp(self.problem.lower, self.problem.upper)  # round-off
         if remaining < len(points):
             points = points[: max(1, int(remaining))]
         self.asked = len(points)
         return Query(points, order=0, tag=f"generation {max(self.generations)}")
 
     def _draw(self) -> None:
-        d, dtype, device = self.problem.dimension, self.problem.dtype, self.problem.device
+        d, dtype, device = self.problem.dimension, self.mean.dtype, self.mean.device
         drawn = [
             torch.randn(count, d, generator=generator, dtype=dtype, device=device)
             for count, generator in zip(self.populations, self.generators, strict=True)
@@ -193,7 +200,7 @@ class RunningCma:
         if evaluation.constraints is not None:
             violation = self._by_run(evaluation.violation, math.inf)
         order = ranking(value, violation)
-        weights = torch.zeros_like(value).scatter_(1, order, self._weights)
+        weights = torch.zeros_like(self._weights).scatter_(1, order, self._weights)
         all_ok = bool(evaluation.ok.all())
         if not all_ok:  # a failed candidate may be punished, but must not lead
             weights = weights.where(ok | (weights < 0), 0.0)
@@ -266,7 +273,7 @@ class RunningCma:
 
     def _restart_stalled(self, value: Tensor, violation: Tensor | None, order: Tensor) -> None:
         """Note how each run fares, and start those anew that have stalled."""
-        ranked = (value if violation is None else value + violation).gather(1, order)
+        ranked = (value if violation is None else value + violation).gather(1, order).double()
         middle = torch.tensor([[count // 2] for count in self.populations], device=value.device)
         shortest, longest = self.lengths.aminmax(dim=1)
         numbers = torch.stack(
@@ -299,7 +306,7 @@ class RunningCma:
         label = "" if len(self.populations) == 1 else f" of run {run}"
         self._events.append(f"restart{label} with population {self.populations[run]}, {reason}")
         start = self.problem.sample(1, self.generators[run])[0]
-        self.mean[run] = self._box.search_point(start / self.problem.scale)
+        self.mean[run] = self._box.search_point(start.double() / self._scale)
         self.deviation[run] = self.settings.deviation
         self.covariance[run] = self._identity
         if self.basis is not None:

@@ -11,11 +11,11 @@ class Recombination:
     """Weights by rank and the learning rates that go with them.
 
     weights: as many as the population, best first; the positive ones sum to 1, the negative ones
-    punish the worst.
-    effective: variance-effective number of parents (mu_eff). rank_one, rank_mu: learning rates of
-    the covariance (c_1, c_mu).
-    path_covariance, path_step: decay of the evolution paths (c_c, c_sigma). damping: of the step
-    size (d_sigma).
+        punish the worst.
+    effective: variance-effective number of parents (mu_eff).
+    rank_one, rank_mu: learning rates of the covariance (c_1, c_mu).
+    path_covariance, path_step: decay of the evolution paths (c_c, c_sigma).
+    damping: of the step size (d_sigma).
     """
 
     weights: tuple[float, ...]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 
 STEP = 1e-12  # of the first deviation: steps this short are over
-FLAT = 500  # multiples of round-off that count as no difference between values
+CONDITION = 1e14  # of the covariance, in float64
+FLAT = 100  # multiples of round-off that count as no difference between values
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Stall:
     ) -> str | None:
         """Why the run should end, None while it goes well.
 
-        best, middle: values of this generation. longest: of the axes of the samples. ratio: of the
-        longest to the shortest axis. After Hansen, tutorial, appendix B.3, without the absolute
-        tolerance of the values: it would depend on their unit.
+        best, middle: values of this generation. longest: axis of the samples. ratio: of the longest
+        to the shortest axis. After Hansen, 2016, appendix B.3, without the absolute tolerance of
+        the values, which would depend on their unit.
         """
         if not math.isfinite(best):
             return None
@@ -45,7 +46,7 @@ class Stall:
                 return "values no longer differ"
         if longest <= STEP * self.deviation:
             return "steps no longer count"
-        if ratio**2 > 0.02 / round_off:
+        if ratio**2 > CONDITION:
             return "the covariance is too ill-conditioned"
         if generations % 10 == 0 and self._stagnates():
             return "no progress"

@@ -237,7 +237,7 @@ def test_answers_that_do_not_fit_are_refused(method):
 @every_method
 def test_constraints_are_met(method):
     problem, solution, _ = quadratic_program()
-    result = minimize(problem, method, budget=Budget(evaluations=6000), seed=0)
+    result = minimize(problem, method, budget=Budget(evaluations=3000), seed=0)
     assert result.violation <= 1e-6
     # Adam's last steps are as long as its step size; the others converge
     assert torch.allclose(result.x, solution, atol=0.05 if method == "adam" else 1e-3)
