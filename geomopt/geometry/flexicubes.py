@@ -12,24 +12,22 @@ Shen et al., "Flexible Isosurface Extraction for Gradient-Based Mesh Optimizatio
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from geomopt.errors import InputError, check_tensor
+from geomopt.errors import InputError
 from geomopt.geometry import flexicubes_torch, flexicubes_warp
 from geomopt.geometry.flexicubes_layout import Fields, lay_out, surround
+from geomopt.geometry.flexicubes_weights import check_values, used_deformation, used_weights
 from geomopt.geometry.grid import DenseGrid
 from geomopt.geometry.mesh import Mesh
 
+__all__ = ["Surface", "extract_surface", "used_deformation", "used_weights"]
+
 MODES = ("train", "test")
 BACKENDS = {"warp": flexicubes_warp.extract, "torch": flexicubes_torch.extract}
-WEIGHT_RANGE = (
-    0.99  # how far a used weight goes from its neutral value, as a share of what would make it zero
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,83 +101,18 @@ def extract_surface(
     if backend not in BACKENDS:
         raise InputError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     points, cells = grid.point_count, grid.cell_count
-    _check("sdf", sdf, (points,), sdf)
-    _check("deformation", deformation, (points, 3), sdf)
-    _check("features", features, (points, None), sdf)
-    _check("corner_weights", corner_weights, (cells, 8), sdf, positive=True)
-    _check("edge_weights", edge_weights, (cells, 12), sdf, positive=True)
-    _check("split_weights", split_weights, (cells,), sdf, positive=True)
+    check_values("sdf", sdf, (points,))
+    for name, value, shape, positive in (
+        ("corner_weights", corner_weights, (cells, 8), True),
+        ("edge_weights", edge_weights, (cells, 12), True),
+        ("split_weights", split_weights, (cells,), True),
+        ("deformation", deformation, (points, 3), False),
+        ("features", features, (points, None), False),
+    ):
+        if value is not None:
+            check_values(name, value, shape, like=sdf, positive=positive)
     layout = lay_out(grid)
     fields = Fields(sdf, corner_weights, edge_weights, split_weights, deformation, features)
     if close_boundary:
         layout, fields = surround(grid, fields)
     return Surface(*BACKENDS[backend](fields, layout, mode))
-
-
-def _check(
-    name: str,
-    value: Tensor | None,
-    shape: tuple[int | None, ...],
-    sdf: Tensor,
-    *,
-    positive: bool = False,
-) -> None:
-    """Check one argument; its values are read once, as the weights are most of the memory."""
-    if value is None and name != "sdf":
-        return
-    value = check_tensor(name, value, shape, like=None if value is sdf else sdf, finite=False)
-    if value.dtype not in (torch.float32, torch.float64):
-        raise InputError(f"{name} must be float32 or float64, got {value.dtype}")
-    values = value.detach()
-    if values.numel() == 0:
-        return
-    if not positive:
-        # a finite sum has finite terms; only a sum that is not needs the closer look
-        if not math.isfinite(float(values.sum())):
-            check_tensor(name, value)
-        return
-    read, limit = values, float("inf")
-    if values.dtype == torch.float32:
-        # in single precision integers are compared faster; 0x7F800000 holds the bits of infinity,
-        # above it are those of NaN
-        read, limit = values.view(torch.int32), 0x7F800000
-    low, high = (bound.item() for bound in torch.aminmax(read))
-    if not (low > 0 and high < limit):
-        check_tensor(name, value)
-        bad = int((values <= 0).sum())
-        raise InputError(
-            f"{name} must be positive, got {bad} of {values.numel()} values at or below zero"
-        )
-
-
-def used_weights(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Map unbounded parameters (C, 21) to positive weights (C, 8), (C, 12) and (C,).
-
-    Columns 0-7 give the corner weights and 8-19 the edge weights, 1 + 0.99 tanh(raw) in (0.01,
-    1.99); column 20 the split weights, 0.005 + 0.99 logistic(raw). Raw 0 is neutral.
-    Raises InputError for a wrong shape or a value that is not finite.
-    """
-    _check("raw", raw, (None, 21), raw)
-    corner, edge, split = raw.split((8, 12, 1), dim=1)
-    one = raw.new_ones(())
-    return (
-        torch.add(one, torch.tanh(corner), alpha=WEIGHT_RANGE),
-        torch.add(one, torch.tanh(edge), alpha=WEIGHT_RANGE),
-        torch.add(
-            (1 - WEIGHT_RANGE) * one / 2, torch.sigmoid(split.squeeze(1)), alpha=WEIGHT_RANGE
-        ),
-    )
-
-
-def used_deformation(raw: Tensor, grid: DenseGrid, limit: float = 0.5) -> Tensor:
-    """Map unbounded parameters (N, 3) to displacements of the grid points that stay below `limit`
-    cell edges on each axis.
-
-    Below limit 0.5 neighbouring points cannot pass each other. Raw 0 is no displacement.
-    Raises InputError for a wrong shape, a value that is not finite or a limit outside (0, 0.5].
-    """
-    _check("raw", raw, (grid.point_count, 3), raw)
-    if not 0 < limit <= 0.5:
-        raise InputError(f"limit must lie in (0, 0.5], got {limit}")
-    reach = raw.new_tensor(grid.spacing) * (limit * (1 - 1e-6))
-    return reach * torch.tanh(raw)

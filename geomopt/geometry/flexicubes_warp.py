@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from geomopt.geometry import large_tensors
 from geomopt.geometry.flexicubes_deviation_kernels import deviation_kernels
 from geomopt.geometry.flexicubes_kernels import kernels
 from geomopt.geometry.flexicubes_layout import Fields, Layout
@@ -18,17 +18,6 @@ from geomopt.geometry.flexicubes_quad_kernels import quad_kernels
 from geomopt.geometry.flexicubes_tables import tables
 from geomopt.geometry.flexicubes_topology import Connectivity, connect
 from geomopt.launch import Vectors, differentiable, launch, warp_scalar
-
-_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
-
-
-def _zeros(like: Tensor) -> Tensor:
-    """Zeros whose pages are not touched until they are written to, which matters for sparse
-    gradients of dense weights.
-    """
-    if like.device.type == "cpu":
-        return torch.from_numpy(np.zeros(tuple(like.shape), dtype=_NUMPY[like.dtype]))
-    return torch.zeros(like.shape, dtype=like.dtype, device=like.device)
 
 
 def _readable(weights: Tensor | None) -> Tensor | None:
@@ -135,7 +124,7 @@ def extract(
             for value, given in zip(saved, gradients, strict=True)
         )
         results = [
-            _zeros(tensor) if tensor is not None and wanted else None
+            large_tensors.zeros(tensor.shape, tensor) if tensor is not None and wanted else None
             for tensor, wanted in zip(tensors, needed, strict=True)
         ]
         of_sdf, of_deformation, of_corners, of_edges, of_splits, of_features = results
@@ -203,7 +192,7 @@ def _deviation(
     def backward(tensors: Any, saved: Any, gradients: Any, needed: Any) -> list[Tensor | None]:
         of_vertices = torch.zeros_like(tensors[0])
         of_sdf, of_deformation = (
-            _zeros(tensor) if tensor is not None and wanted else None
+            large_tensors.zeros(tensor.shape, tensor) if tensor is not None and wanted else None
             for tensor, wanted in zip(tensors[1:], needed[1:], strict=True)
         )
         scaled = (gradients[0] / incidences).reshape(1)

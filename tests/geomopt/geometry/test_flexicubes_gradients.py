@@ -126,21 +126,39 @@ def test_backward_twice_gives_the_same_bits():
         assert torch.equal(first, second)
 
 
-def test_weights_that_are_views_are_read_in_place():
+def test_weights_of_any_strides_are_read():
     grid, given = problem()
-    raw = torch.randn(grid.cell_count, 21, dtype=torch.float64, requires_grad=True)
-    made = []
-    for packed in (False, True):
-        weights = used_weights(raw)
-        if packed:
-            weights = [value.contiguous() for value in weights]
-        vertices = extract_surface(given["sdf"], grid, *weights).vertices
-        (gradient,) = torch.autograd.grad(vertices.square().sum(), raw)
-        made.append((vertices, gradient))
-    for first, second in zip(*made, strict=True):
-        assert torch.equal(first, second)
-    shared = torch.ones((), dtype=torch.float64).expand(grid.cell_count, 12).requires_grad_()
+    names = ("corner_weights", "edge_weights", "split_weights")
+    packed = torch.cat([given[name].reshape(grid.cell_count, -1) for name in names], dim=1)
+    views = [packed[:, :8], packed[:, 8:20], packed[:, 20]]
+    expected = extract_surface(given["sdf"], grid, *(given[name] for name in names)).vertices
+    assert torch.equal(extract_surface(given["sdf"], grid, *views).vertices, expected)
+    one = torch.ones((), dtype=torch.float64, requires_grad=True)
+    shared = one.expand(grid.cell_count, 12)
     extract_surface(given["sdf"], grid, edge_weights=shared).vertices.sum().backward()
+    # a factor common to all edge weights moves nothing
+    assert one.grad.item() == pytest.approx(0, abs=1e-10)
+
+
+def test_used_weights_gradient():
+    generator = torch.Generator().manual_seed(0)
+    raw = torch.randn(3, 21, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(used_weights, raw, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("which", range(3))
+def test_used_weights_gradient_of_one_entry_is_in_its_column(which, dtype):
+    """A cell with a single non-zero gradient is found, whatever its place."""
+    for column in range((8, 12, 1)[which]):
+        raw = torch.full((5, 21), 0.3, dtype=dtype, requires_grad=True)
+        used_weights(raw)[which].reshape(5, -1)[3, column].backward()
+        found = raw.grad.nonzero().tolist()
+        assert found == [[3, (0, 8, 20)[which] + column]]
+        slope = 0.99 * (1 - raw[0, 0].tanh() ** 2)
+        if which == 2:
+            slope = 0.99 * torch.sigmoid(raw[0, 0]) * (1 - torch.sigmoid(raw[0, 0]))
+        torch.testing.assert_close(raw.grad.sum(), slope)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

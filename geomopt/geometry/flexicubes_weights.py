@@ -1,0 +1,104 @@
+"""From unbounded parameters to the weights and displacements that FlexiCubes uses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geomopt.errors import InputError, check_tensor
+from geomopt.geometry import large_tensors
+from geomopt.geometry.flexicubes_weights_kernels import weight_kernels
+from geomopt.geometry.grid import DenseGrid
+from geomopt.launch import differentiable, launch, warp_scalar
+
+REACH = 0.99  # how far a used weight goes from its neutral value, as a share of what makes it zero
+
+
+def check_values(
+    name: str,
+    value: object,
+    shape: tuple[int | None, ...],
+    *,
+    like: Tensor | None = None,
+    positive: bool = False,
+) -> Tensor:
+    """`check_tensor` for float32 and float64 tensors that may be large: it reads the values once.
+
+    positive: whether they must also be above zero.
+    """
+    tensor = check_tensor(name, value, shape, like=like, finite=False)
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"{name} must be float32 or float64, got {tensor.dtype}")
+    values = tensor.detach()
+    if values.numel() == 0:
+        return tensor
+    if not positive:
+        # a finite sum has finite terms; only a sum that is not needs the closer look
+        if not math.isfinite(float(values.sum())):
+            check_tensor(name, tensor)
+        return tensor
+    read, limit = values, math.inf
+    if values.dtype == torch.float32:
+        # as integers they are compared faster: 0x7F800000 are the bits of infinity, and those of
+        # NaN are above it or negative
+        read, limit = values.view(torch.int32), 0x7F800000
+    low, high = (bound.item() for bound in torch.aminmax(read))
+    if not (low > 0 and high < limit):
+        check_tensor(name, tensor)
+        bad = int((values <= 0).sum())
+        raise InputError(
+            f"{name} must be positive, got {bad} of {values.numel()} values at or below zero"
+        )
+    return tensor
+
+
+def used_weights(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Map unbounded parameters (C, 21) to positive weights (C, 8), (C, 12) and (C,).
+
+    Columns 0-7 give the corner weights and 8-19 the edge weights, 1 + 0.99 tanh(raw) in (0.01,
+    1.99); column 20 the split weights, 0.005 + 0.99 logistic(raw). Raw 0 is neutral.
+    Raises InputError for a wrong shape or dtype, or a value that is not finite.
+    """
+    check_values("raw", raw, (None, 21))
+
+    def forward(*tensors: Any) -> tuple[list[Tensor], Any]:
+        parts = tensors[0].split((8, 12, 1), dim=1)
+        used = [large_tensors.empty(part.shape, part).copy_(part) for part in parts]
+        used[2].div_(2)  # the logistic function is (1 + tanh(raw / 2)) / 2
+        for values in used:
+            values.tanh_().mul_(REACH).add_(1)
+        used[2] = used[2].div_(2).squeeze(1)
+        return used, [values.detach() for values in used]
+
+    def backward(tensors: Any, used: Any, gradients: Any, needed: Any) -> list[Tensor | None]:
+        given = [
+            large_tensors.zeros(values.shape, values) if gradient is None else gradient
+            for values, gradient in zip(used, gradients, strict=True)
+        ]
+        result = large_tensors.zeros(tensors[0].shape, tensors[0])
+        kernel = weight_kernels(warp_scalar(result.dtype)).pull_back_weights
+        words = [gradient.view(torch.int64).view(-1) for gradient in given[:2]]
+        inputs = [*used, *given, *words, result.element_size() // 2, REACH]
+        launch(kernel, len(result), inputs, [result], split=True)
+        return [result]
+
+    corner_weights, edge_weights, split_weights = differentiable(forward, backward, raw)
+    return corner_weights, edge_weights, split_weights
+
+
+def used_deformation(raw: Tensor, grid: DenseGrid, limit: float = 0.5) -> Tensor:
+    """Map unbounded parameters (N, 3) to displacements of the grid points, in units of length.
+
+    They stay below `limit` cell edges along each axis; up to limit 0.5 neighbouring points cannot
+    pass each other. Raw 0 is no displacement.
+    Raises InputError for a wrong shape or dtype, a value that is not finite, or a limit outside
+    (0, 0.5].
+    """
+    check_values("raw", raw, (grid.point_count, 3))
+    if not 0 < limit <= 0.5:
+        raise InputError(f"limit must lie in (0, 0.5], got {limit}")
+    reach = raw.new_tensor(grid.spacing) * (limit * (1 - 1e-6))
+    return reach * torch.tanh(raw)
