@@ -273,6 +273,11 @@ class Problem:
                 constraints = self._tensor("constraints", constraints, (len(x), -1))
         if order == 0:
             return Evaluation(value, constraints)
+        if not value.requires_grad:
+            raise ValueError(
+                "differentiable=True, but the value of fun does not depend on its argument through "
+                "torch operations; if it is constant there, add 0 * x.sum()"
+            )
         gradient = _row_gradients(value, x, keep_graph=constraints is not None)
         jacobian = None
         if constraints is not None:
@@ -308,7 +313,7 @@ class Problem:
 def _row_gradients(values: Tensor, x: Tensor, keep_graph: bool) -> Tensor:
     """Gradients (B, d) of values (B,) at independent rows x (B, d): one backward of the sum."""
     if not values.requires_grad:
-        return torch.zeros_like(x)  # constant in x
+        return torch.zeros_like(x)  # a constraint may be constant in x
     (gradient,) = torch.autograd.grad(
         values.sum(), x, retain_graph=keep_graph, materialize_grads=True
     )

@@ -8,7 +8,7 @@ from statistics import median
 
 STEP = 1e-12  # of the first deviation: steps this short are over
 CONDITION = 1e14  # of the covariance, in float64
-FLAT = 100  # multiples of round-off that count as no difference between values
+FLAT = 2e-13  # of a value: differences that do not count, but 20 times round-off at least
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Stall:
             middle
         ):
             spread = max(*recent, middle) - min(*recent, middle)
-            if spread <= FLAT * round_off * max(abs(best), abs(middle)):
+            if spread <= max(FLAT, 20 * round_off) * max(abs(best), abs(middle)):
                 return "values no longer differ"
         if longest <= STEP * self.deviation:
             return "steps no longer count"

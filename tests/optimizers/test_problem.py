@@ -98,9 +98,14 @@ def test_gradients_equal_finite_differences():
     )
 
 
-def test_values_that_do_not_depend_on_x_have_zero_gradients():
-    problem = Problem.from_callable(lambda x: 3.0, [0.0] * 2, [1.0] * 2, differentiable=True)
-    assert problem.evaluate(problem.start[None], 1).gradient.tolist() == [[0.0, 0.0]]
+def test_value_without_a_gradient_is_a_bug_but_a_constant_constraint_is_not():
+    bounds = ([0.0] * 2, [1.0] * 2)
+    detached = Problem.from_callable(lambda x: x.detach().sum(), *bounds, differentiable=True)
+    with pytest.raises(ValueError, match="does not depend on its argument"):
+        detached.evaluate(detached.start[None], 1)
+    constant = Problem.from_callable(lambda x: (x.sum(), [1.0]), *bounds, differentiable=True)
+    answer = constant.evaluate(constant.start[None], 1)
+    assert answer.constraint_gradient.tolist() == [[[0.0, 0.0]]]
 
 
 def test_plain_numbers_are_values_too():
