@@ -73,7 +73,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield draft
-            with draft.open("rb") as written:
+            with draft.open("r+b") as written:  # Windows syncs only what it may write
                 os.fsync(written.fileno())
             os.replace(draft, path)
         finally:

@@ -11,7 +11,9 @@ from typing import Any, Self
 from optimizers import Budget, Iterate
 
 _EVERY = 10.0  # seconds between lines where there is no terminal
-_TERMS = 4  # as many terms as fit a line
+_LINE = 80  # characters for the numbers where there is no terminal
+_BAR = 20  # characters
+_AROUND = _BAR + 28  # what bar, percentage, rate, time and the gaps between them take
 
 
 def share(iterate: Iterate, budget: Budget) -> float | None:
@@ -69,12 +71,12 @@ class Progress:
                 self._task,
                 total=None if done is None else 1.0,
                 completed=done or 0.0,
-                text=_numbers(iterate),
+                text=_numbers(iterate, self._bar.console.width - len(self.title) - _AROUND),
                 rate=f"{rate:.1f}/s" if rate else "",
             )
         elif self._count == 0 or now - self._spoke >= _EVERY or done == 1.0:
             self._spoke = now
-            parts = [f"{self.title}: iterate {iterate.iteration}", _numbers(iterate)]
+            parts = [f"{self.title}: iterate {iterate.iteration}", _numbers(iterate, _LINE)]
             if rate:
                 parts.append(f"{rate:.1f}/s")
             if done and (self._first or 0.0) < done < 1.0:
@@ -84,13 +86,16 @@ class Progress:
             sys.stderr.flush()
 
 
-def _numbers(iterate: Iterate) -> str:
-    parts = [f"value {iterate.value:.4g}"]
+def _numbers(iterate: Iterate, room: int) -> str:
+    """Value, violation, and as many terms as there is room for, in characters."""
+    text = f"value {iterate.value:.4g}"
     if iterate.violation > 0:
-        parts.append(f"violation {iterate.violation:.2g}")
-    terms = [(name, number) for name, number in iterate.terms.items() if math.isfinite(number)]
-    parts += [f"{name} {number:.3g}" for name, number in terms[:_TERMS]]
-    return "  ".join(parts)
+        text += f"  violation {iterate.violation:.2g}"
+    for name, number in iterate.terms.items():
+        term = f"  {name} {number:.3g}"
+        if math.isfinite(number) and len(text + term) <= room:
+            text += term
+    return text
 
 
 def _clock(seconds: float) -> str:
@@ -111,7 +116,7 @@ def _bar() -> Any:
 
     return Progress(
         TextColumn("[bold]{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=_BAR),
         TaskProgressColumn(),
         TextColumn("{task.fields[text]}"),
         TextColumn("[dim]{task.fields[rate]}"),
