@@ -60,7 +60,7 @@ def read_depth(path: Path, resolution: tuple[int, int], scale: float) -> Tensor:
     if values.ndim == 3:
         values = values[..., 0]
     _check_size(path, values.shape[:2], resolution)
-    depth = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[..., None] * unit
+    depth = torch.from_numpy((values * float(unit)).astype(np.float32))[..., None]
     return torch.where(torch.isfinite(depth) & (depth > 0), depth, torch.zeros(()))
 
 

@@ -40,6 +40,7 @@ from optimizers import METHODS, Box, Budget, Evaluation, Problem
 
 MARGIN = 2  # cells between the object's box and the border of the grid
 BAND = 3.0  # cells; the carved distance is cut off beyond it
+COMPARED = ("chamfer", "f1", "normal_consistency", "normals_over_5", "edge_chamfer", "edge_f1")
 SHIPPED = "meshes/bracket.ply"
 
 
@@ -68,16 +69,16 @@ class Reconstruction:
     depth_weight: float = 10.0
     normal_weight: float = 0.0
     color_weight: float = 1.0
-    deviation_weight: float = 0.5
+    deviation_weight: float = 2.0
     sign_change_weight: float = 0.2
     penalty_weight: float = 0.1
-    deformation_limit: float = 0.5
+    deformation_limit: float = 0.33
 
     def __post_init__(self) -> None:
         for name, lowest in (
             ("views", 1),
             ("image_size", 8),
-            ("resolution", 4),
+            ("resolution", 8),
             ("steps", 1),
             ("batch", 1),
         ):
@@ -110,27 +111,35 @@ class Reconstruction:
 
 
 class ReconstructionProblem(Problem):
-    """The loss of a shape against its views, as a function of the grid's parameters."""
+    """The loss of a shape against its views, as a function of the grid's parameters.
+
+    dtype: of the parameters and images; float32 is enough for a fit.
+    """
 
     current = True
 
     def __init__(
-        self, settings: Reconstruction, views: Views, device: torch.device, seed: int
+        self,
+        settings: Reconstruction,
+        views: Views,
+        device: torch.device,
+        seed: int,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.settings, self.views, self.seed = settings, views, seed
         lower, upper = bounding_box(views)
         # the frame in which the fit happens: world = center + scale * frame
         self.center, self.scale_factor = (lower + upper) / 2, float((upper - lower).max()) / 2
-        self.targets = views.in_frame(self.center, self.scale_factor).to(device, torch.float32)
+        self.targets = views.in_frame(self.center, self.scale_factor).to(device, dtype)
         cell = 2 / (settings.resolution - 2 * MARGIN)
         half = (upper - lower) / 2 / self.scale_factor
         cells = [int(torch.ceil(2 * side / cell)) + 2 * MARGIN for side in half]
         corner = [count * cell / 2 for count in cells]
         self.cell = cell
-        self.grid = DenseGrid(cells, [-side for side in corner], corner, device=device)
+        self.grid = DenseGrid(cells, [-side for side in corner], corner, device, dtype)
         border = self._border()
         sdf = carve(self.targets, self.grid.points.cpu()) / self.cell
-        sdf = torch.where(border, sdf.clamp(min=1.0), sdf).clamp(-BAND, BAND).float()
+        sdf = torch.where(border, sdf.clamp(min=1.0), sdf).clamp(-BAND, BAND)
         self.colored = views.color is not None and views.depth is None and settings.color_weight > 0
         # points on the border stay outside, so that the surface closes
         parts = {"sdf": Box(self.grid.point_count, torch.where(border, 0.5, -torch.inf), start=sdf)}
@@ -147,7 +156,7 @@ class ReconstructionProblem(Problem):
             parts["split_weights"] = Box((cells,), 0.005, 0.995, start=0.5, scale=0.25)
         if self.colored:
             parts["colors"] = Box((self.grid.point_count, 3), start=0.5)
-        super().__init__(parts, differentiable=True, dtype=torch.float32, device=device)
+        super().__init__(parts, differentiable=True, dtype=dtype, device=device)
 
     def _border(self) -> Tensor:
         border = torch.ones(self.grid.shape, dtype=torch.bool)
@@ -266,11 +275,19 @@ class ReconstructionProblem(Problem):
         """Mesh quality, and where there is a reference mesh the distance to it, in input units."""
         mesh = self.mesh(parameters)
         cell = self.cell * self.scale_factor
+        alone = quality(mesh).as_dict()
         if self.views.reference is None:
-            return {"cell": cell, **quality(mesh).as_dict()}
+            return {"cell": cell, **alone}
         comparison = compare(mesh, self.views.reference.to(dtype=torch.float64))
         distance = comparison.surface_chamfer_unscaled / 2  # the mean of both directions
-        return {"cell": cell, "distance_in_cells": distance / cell, **comparison.as_dict()}
+        return {
+            "cell": cell,
+            "distance": distance,
+            "distance_in_cells": distance / cell,
+            **{name: getattr(comparison, name) for name in COMPARED},
+            **alone,
+            "reference_genus": comparison.reference.genus,
+        }
 
     def write_artifacts(self, parameters: dict[str, Tensor], folder: Path) -> None:
         """The mesh as PLY and OBJ, target beside result, and a turntable."""
