@@ -280,7 +280,7 @@ def test_second_derivatives_are_refused():
 
 @pytest.mark.parametrize("seed", range(12))
 def test_wild_positions_do_no_harm(seed):
-    """Corners behind the camera, on its plane, thousands of images away; the backends still agree."""
+    """Corners behind the camera, on its plane, thousands of images away: the backends agree."""
     generator = torch.Generator().manual_seed(seed)
     clip = torch.randn(2, 40, 4, generator=generator, dtype=F64)
     clip[..., 3] += (0.0, 0.5, 2.0)[seed % 3]
