@@ -1,18 +1,20 @@
-"""FlexiCubes against Warp's surface nets and against plain torch operations, in one run on one
-thread.
+"""FlexiCubes against Warp's surface nets and against plain torch operations, on one thread.
 
     python benchmarks/flexicubes.py [--resolutions 64 128] [--repeats 7]
 
-Field: a rounded box without a cylinder, joined with a sphere, which is sharp where they meet. Each
-line is the CPU time (`time.process_time`, median of the repeats after one warm call) of - forward:
-`extract_surface(...)` in mode "train" through the public API with its checks, or
-`IsoSurfaceNets.extract`; - backward: from sum(vertices * constant) to the leaves. For surface nets
-the tape's backward with the constant as the seed.
-"all inputs" means the field, the deformation and the 21 used weights of each cell, all requiring
-gradients; "field alone" has no weights and no deformation, which is what surface nets do. The
-gradients of the leaves are released before each repeat.
-Peak memory is that of a process of its own beyond its state after the imports and a small
-extraction, inputs included.
+Field: a rounded box without a cylinder, joined with a sphere, sharp where they meet. A line is CPU
+time (`time.process_time`, median of the repeats after one warm call) of
+
+- forward: `extract_surface(...)` in mode "train" through the public API with its checks, or
+  `IsoSurfaceNets.extract` under a tape;
+- backward: from sum(0.37 vertices) to the leaves, whose gradients are released before each repeat.
+
+The leaves are, in "field alone", the field, which is what surface nets do; in "all inputs" the
+field, the deformation and the 21 used weights of each cell; in "raw" the field and the unbounded
+parameters of those, with `used_weights` and `used_deformation` in the time; "deviation" is "all
+inputs" with the deviation loss added to the sum.
+Peak memory is that of one training step on all inputs in a process of its own, beyond the state
+after the imports and a small step.
 """
 
 from __future__ import annotations
@@ -33,10 +35,12 @@ import warp as wp
 from torch import Tensor
 from warp.geometry import IsoSurfaceNets
 
-from geomopt.geometry.flexicubes import extract_surface
+from geomopt.geometry.flexicubes import extract_surface, used_deformation, used_weights
 from geomopt.geometry.grid import DenseGrid
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+CASES = ("field alone", "all inputs", "raw", "deviation")
+LINE = "{:>4} {:8} {:20} {:>9} {:>9} {:>9} {:>7} {:>8}"
 
 
 def field(grid: DenseGrid) -> Tensor:
@@ -49,18 +53,32 @@ def field(grid: DenseGrid) -> Tensor:
     return torch.minimum(torch.maximum(box, -hole), ball)
 
 
-def inputs(resolution: int, dtype: torch.dtype, everything: bool) -> tuple[DenseGrid, list[Tensor]]:
-    """The grid, and the field with or without weights and deformation, as leaves."""
+def inputs(resolution: int, dtype: torch.dtype, case: str) -> tuple[DenseGrid, list[Tensor]]:
+    """The grid, and the leaves of a case, the field first."""
     grid = DenseGrid(resolution, dtype=dtype)
     generator = torch.Generator().manual_seed(0)
+    cells, points = grid.cell_count, grid.point_count
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, dtype=dtype, generator=generator)
+
     leaves = [field(grid)]
-    if everything:
-        cells = grid.cell_count
-        for shape in ((cells, 8), (cells, 12), (cells,)):
-            leaves.append(torch.rand(shape, dtype=dtype, generator=generator).add_(0.5))
-        moved = torch.rand((grid.point_count, 3), dtype=dtype, generator=generator)
-        leaves.append(moved.sub_(0.5).mul_(0.4 * min(grid.spacing)))
+    if case == "raw":
+        leaves += [uniform(cells, 21).sub_(0.5), uniform(points, 3).sub_(0.5)]
+    elif case != "field alone":
+        leaves += [uniform(*shape).add_(0.5) for shape in ((cells, 8), (cells, 12), (cells,))]
+        leaves.append(uniform(points, 3).sub_(0.5).mul_(0.4 * min(grid.spacing)))
     return grid, [leaf.requires_grad_() for leaf in leaves]
+
+
+def extract_loss(grid: DenseGrid, leaves: list[Tensor], case: str, backend: str) -> Tensor:
+    """A scalar of the surface of these leaves."""
+    sdf, *others = leaves
+    if case == "raw":
+        others = [*used_weights(others[0]), used_deformation(others[1], grid)]
+    surface = extract_surface(sdf, grid, *others, backend=backend)
+    loss = (surface.vertices * 0.37).sum()
+    return loss + surface.deviation_loss() if case == "deviation" else loss
 
 
 def measure(
@@ -80,22 +98,15 @@ def measure(
 
 
 def time_ours(
-    resolution: int,
-    dtype: torch.dtype,
-    everything: bool,
-    backend: str,
-    repeats: int,
-    deviation: bool = False,
+    resolution: int, dtype: torch.dtype, case: str, backend: str, repeats: int
 ) -> tuple[float, float]:
-    """`extract_surface` and its backward; with the deviation loss in both when asked for."""
-    grid, leaves = inputs(resolution, dtype, everything)
+    """`extract_surface` and its backward."""
+    grid, leaves = inputs(resolution, dtype, case)
 
     def forward() -> Tensor:
         for leaf in leaves:
             leaf.grad = None
-        surface = extract_surface(leaves[0], grid, *leaves[1:], backend=backend)
-        loss = (surface.vertices * 0.37).sum()
-        return loss + surface.deviation_loss() if deviation else loss
+        return extract_loss(grid, leaves, case, backend)
 
     return measure(forward, lambda loss: loss.backward(), repeats)
 
@@ -130,13 +141,10 @@ def high_water() -> float:
 
 def report_memory(resolution: int, dtype: torch.dtype, backend: str) -> None:
     """Print the growth of the peak memory of this process over one training step."""
-    for everything in (False, True):
-        _, leaves = inputs(4, dtype, everything)
-        surface = extract_surface(leaves[0], DenseGrid(4), *leaves[1:], backend=backend)
-        surface.vertices.sum().backward()
-    before = high_water()
-    grid, leaves = inputs(resolution, dtype, True)
-    extract_surface(leaves[0], grid, *leaves[1:], backend=backend).vertices.sum().backward()
+    for size in (4, resolution):
+        before = high_water()
+        grid, leaves = inputs(size, dtype, "all inputs")
+        extract_loss(grid, leaves, "all inputs", backend).backward()
     print(high_water() - before)
 
 
@@ -160,40 +168,28 @@ def main() -> None:
         resolution, dtype, backend = arguments.memory
         return report_memory(int(resolution), DTYPES[dtype], backend)
     repeats = arguments.repeats
-    heading = ("R", "dtype", "method", "forward", "backward", "sum ms", "x nets", "x torch")
-    line = "{:>4} {:8} {:34} {:>9} {:>9} {:>9} {:>7} {:>8}"
-    print(line.format(*heading))
+    print(LINE.format("R", "dtype", "method", "forward", "backward", "sum ms", "x nets", "x torch"))
+
+    def show(
+        resolution: int, dtype: str, method: str, times: tuple[float, float], *ratios: str
+    ) -> None:
+        figures = (f"{value:.1f}" for value in (*times, sum(times)))
+        print(LINE.format(resolution, dtype, method, *figures, *ratios))
+
     for resolution in arguments.resolutions:
         nets = time_surface_nets(resolution, repeats)
-        print(
-            line.format(
-                resolution,
-                "float32",
-                "Warp surface nets",
-                *(f"{t:.1f}" for t in (*nets, sum(nets))),
-                "1",
-                "",
-            )
-        )
+        show(resolution, "float32", "surface nets", nets, "1", "")
         for name, dtype in DTYPES.items():
-            for label, everything, deviation in (
-                ("field alone", False, False),
-                ("all inputs", True, False),
-                ("all inputs and deviation loss", True, True),
-            ):
-                ours = time_ours(resolution, dtype, everything, "warp", repeats, deviation)
-                plain = time_ours(
-                    resolution, dtype, everything, "torch", max(1, repeats // 2), deviation
-                )
-                for backend, times in (("warp", ours), ("torch", plain)):
-                    ratio = f"{sum(ours) / sum(plain):.2f}" if backend == "warp" else "1"
-                    row = (f"{backend}, {label}", *(f"{t:.1f}" for t in (*times, sum(times))))
-                    print(
-                        line.format(resolution, name, *row, f"{sum(times) / sum(nets):.2f}", ratio)
-                    )
+            for case in CASES:
+                ours = time_ours(resolution, dtype, case, "warp", repeats)
+                plain = time_ours(resolution, dtype, case, "torch", max(1, repeats // 2))
+                over_nets = [f"{sum(times) / sum(nets):.2f}" for times in (ours, plain)]
+                over_torch = f"{sum(ours) / sum(plain):.2f}"
+                show(resolution, name, f"warp, {case}", ours, over_nets[0], over_torch)
+                show(resolution, name, f"torch, {case}", plain, over_nets[1], "1")
+    largest = max(arguments.resolutions)
     for name in DTYPES:
         for backend in ("warp", "torch"):
-            largest = max(arguments.resolutions)
             peak = peak_memory(largest, name, backend)
             print(f"peak memory, R={largest}, {name}, {backend}, all inputs: {peak:.0f} MB")
 
