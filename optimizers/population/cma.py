@@ -14,7 +14,7 @@ from optimizers.checks import check_count, check_number
 from optimizers.evaluation import Evaluation, Incumbent, Query, ranking
 from optimizers.population.bounds import BentBox
 from optimizers.population.recombination import Recombination, default_population, recombination
-from optimizers.population.stopping import Stall
+from optimizers.population.stopping import stall_reason
 from optimizers.problem import Problem
 from optimizers.state import check_answer, restore, seeded, snapshot
 
@@ -82,8 +82,8 @@ class RunningCma:
 
     FIELDS = (
         "mean", "deviation", "covariance", "basis", "lengths", "path_step", "path_covariance",
-        "noise", "steps", "asked", "populations", "generations", "restarts", "stalls", "done",
-        "best", "generators", "_events",
+        "noise", "steps", "asked", "populations", "generations", "restarts", "histories",
+        "done", "best", "generators", "_events",
     )  # fmt: skip
 
     def __init__(self, settings: Cma, problem: Problem, seed: int) -> None:
@@ -111,7 +111,7 @@ class RunningCma:
         self.populations = [settings.population or default_population(d)] * runs
         self.generations = [0] * runs
         self.restarts = [0] * runs
-        self.stalls: list[list[float]] = [[] for _ in range(runs)]
+        self.histories: list[list[float]] = [[] for _ in range(runs)]
         self.done: str | None = None
         self.best = Incumbent(problem.start)
         self._events: list[str] = []
@@ -125,29 +125,22 @@ class RunningCma:
         padded = [rate.weights + (0.0,) * (largest - len(rate.weights)) for rate in rates]
         self._weights = like.new_tensor(padded)
         self._rates: list[Recombination] = rates
-        column = {
-            name: like.new_tensor([[getattr(rate, name)] for rate in rates])
-            for name in (
-                "effective",
-                "rank_one",
-                "rank_mu",
-                "path_covariance",
-                "path_step",
-                "damping",
-            )
-        }
-        self._step_keep = 1 - column["path_step"]
-        self._step_gain = (
-            column["path_step"] * (2 - column["path_step"]) * column["effective"]
-        ).sqrt()
-        self._path_keep = 1 - column["path_covariance"]
-        self._path_gain = (
-            column["path_covariance"] * (2 - column["path_covariance"]) * column["effective"]
-        ).sqrt()
-        self._path_loss = column["path_covariance"] * (2 - column["path_covariance"])
-        self._adaptation = (column["path_step"] / column["damping"])[:, 0]
-        self._rank_one, self._rank_mu = column["rank_one"], column["rank_mu"]
-        self._keep = 1 - column["rank_one"] - column["rank_mu"] * self._weights.sum(1, keepdim=True)
+
+        def column(name: str) -> Tensor:
+            return like.new_tensor([[getattr(rate, name)] for rate in rates])
+
+        self._rank_one, self._rank_mu = column("rank_one"), column("rank_mu")
+        self._keep = 1 - self._rank_one - self._rank_mu * self._weights.sum(1, keepdim=True)
+        c_step, c_path, effective = (
+            column("path_step"),
+            column("path_covariance"),
+            column("effective"),
+        )
+        self._step_keep, self._path_keep = 1 - c_step, 1 - c_path
+        self._path_loss = c_path * (2 - c_path)
+        self._step_gain = (c_step * (2 - c_step) * effective).sqrt()
+        self._path_gain = (self._path_loss * effective).sqrt()
+        self._adaptation = (c_step / column("damping"))[:, 0]
         self._expected = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))  # E|N(0, I)|
         # a basis that lags a tenth of the time in which the covariance changes costs nothing
         self._gaps = [max(1, int(1 / (10 * d * (rate.rank_one + rate.rank_mu)))) for rate in rates]
@@ -280,19 +273,24 @@ class RunningCma:
             (
                 ranked[:, 0],
                 ranked.gather(1, middle)[:, 0],
-                self.deviation * longest,
+                self.deviation * longest / self.settings.deviation,
                 longest / shortest,
             ),
             1,
         )
-        for run, row in enumerate(numbers.tolist()):
-            stall = Stall(
-                self.stalls[run],
+        for run, (best, middling, step, ratio) in enumerate(numbers.tolist()):
+            if not math.isfinite(best):
+                continue
+            self.histories[run].append(best)
+            reason = stall_reason(
+                self.histories[run],
                 self.populations[run],
                 self.problem.dimension,
-                self.settings.deviation,
+                middle=middling,
+                step=step,
+                ratio=ratio,
+                round_off=torch.finfo(value.dtype).eps,
             )
-            reason = stall.reason(*row, round_off=torch.finfo(value.dtype).eps)
             if reason is not None and self.restarts[run] <= self.settings.restarts:
                 self._restart(run, reason)
 
@@ -313,7 +311,7 @@ class RunningCma:
             self.basis[run] = self._identity
         self.lengths[run] = 1.0
         self.path_step[run] = self.path_covariance[run] = 0.0
-        self.generations[run], self.stalls[run] = 0, []
+        self.generations[run], self.histories[run] = 0, []
         self._prepare()
 
     def events(self) -> tuple[str, ...]:

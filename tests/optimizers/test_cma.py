@@ -105,6 +105,20 @@ def test_runs_restart_one_by_one():
     assert optimizer.best.value < 1e-12
 
 
+def test_state_of_runs_with_different_populations_is_whole():
+    problem = boxed(shifted(rastrigin, 0.3), 2)
+    optimizer, other = (Cma(runs=3).start(problem, seed) for seed in (0, 7))
+    while len(set(optimizer.populations)) == 1:
+        query = optimizer.ask()
+        optimizer.tell(query, problem.evaluate(query.points))
+    other.load_state_dict(optimizer.state_dict())
+    for _ in range(5):
+        query, same = optimizer.ask(), other.ask()
+        assert torch.equal(query.points, same.points)
+        for running in (optimizer, other):
+            running.tell(query, problem.evaluate(query.points))
+
+
 def test_separable_model_learns_axes_fast():
     budget = Budget(evaluations=12000, target=1e-8)
     diagonal = minimize(
@@ -175,3 +189,11 @@ def test_bent_box_maps_onto_the_box_smoothly():
 def test_last_generation_is_cut_to_the_budget():
     records = list(iterate(boxed(sphere, 4), Cma(population=10), budget=Budget(evaluations=37)))
     assert [record.evaluations for record in records] == [10, 20, 30, 37]
+
+
+def test_value_that_falls_forever_restarts_and_keeps_queries_finite():
+    problem = boxed(lambda x: x.sum(1), 2, -math.inf, math.inf, [0.0, 0.0])
+    records = list(iterate(problem, "cma", budget=Budget(evaluations=5000)))
+    events = [event for record in records for event in record.events]
+    assert any("steps grow without end" in event for event in events)
+    assert all(bool(record.x.isfinite().all()) for record in records)
