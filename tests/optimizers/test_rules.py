@@ -262,3 +262,15 @@ def test_settings_are_frozen_and_named(method):
     assert settings == METHODS[method]()
     with pytest.raises(AttributeError):
         settings.order = 5
+
+
+@every_method
+def test_searches_live_on_the_device_of_the_problem(method, device, tmp_path):
+    def make():
+        return boxed(rosenbrock, 4, -2.0, 2.0, [-1.2, 1.0, -0.5, 0.3], device=device)
+
+    options = {"checkpoint": tmp_path / "run.pt"}
+    first = minimize(make(), method, budget=Budget(iterations=20), **options)
+    assert first.x.device.type == device.type
+    more = minimize(make(), method, budget=Budget(iterations=40), **options)
+    assert more.value < float(rosenbrock(make().start))
