@@ -268,7 +268,9 @@ class _Run:
         return FAILED if reason is not None and self.best.value == math.inf else reason
 
     def result(self) -> Result:
-        """What the run has found so far."""
+        """What the run has found, once its stream has ended."""
+        reason = self._reason()
+        assert reason is not None
         columns = (
             torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY)).unbind(1)
         )
@@ -281,7 +283,7 @@ class _Run:
             gradients=self.spent.gradients,
             iterations=self.spent.iterations,
             seconds=self.spent.seconds,
-            reason=self._reason() or "interrupted",
+            reason=reason,
             history=dict(zip(HISTORY, columns, strict=True)),
         )
 

@@ -7,7 +7,7 @@ from statistics import median
 
 SHORTEST, LONGEST = 1e-12, 1e12  # of the first deviation: steps that are over, or never end
 CONDITION = 1e14  # of the covariance, in float64
-FLAT = 2e-13  # of a value: differences that do not count, but 20 times round-off at least
+FLAT = 1e-12  # of a value: differences that do not count, but 20 times round-off at least
 
 
 def stall_reason(
