@@ -105,13 +105,7 @@ def _work(spec: Spec, run: Run, interruption: Interruption, progress: bool) -> N
 
 def _prepare(spec: Spec, run: Run) -> None:
     (run.folder / "outcome.json").unlink(missing_ok=True)
-    # of a run that was killed while it wrote
-    for draft in (
-        *run.folder.glob(".*.toml"),
-        *run.folder.glob(".*.json*"),
-        *run.frames_folder.glob(".*.npz"),
-    ):
-        draft.unlink(missing_ok=True)
+    _remove_drafts(run)
     files.write_text(run.folder / "spec.toml", spec.to_toml())
     before = run.environment
     times = {
@@ -125,6 +119,15 @@ def _prepare(spec: Spec, run: Run) -> None:
     )
     with explained(run.frames_folder):
         run.frames_folder.mkdir(parents=True, exist_ok=True)
+
+
+def _remove_drafts(run: Run) -> None:
+    """Remove what a process that was killed while it wrote has left; drafts begin with a dot."""
+    for draft in (*run.folder.glob(".*"), *run.frames_folder.glob(".*")):
+        if draft.is_dir():
+            shutil.rmtree(draft)
+        elif draft != run.lock_file:
+            draft.unlink()
 
 
 class _Search:

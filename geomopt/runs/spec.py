@@ -248,6 +248,8 @@ def find_task(dotted: str) -> Any:
 
 def _section(table: dict[str, Any], name: str) -> dict[str, Any]:
     value = table.get(name, {})
+    if isinstance(value, Given) and isinstance(value.value, dict):
+        value = value.value
     if name == "method" and isinstance(value, str | Given):
         return {"name": value}
     if not isinstance(value, dict):

@@ -19,9 +19,8 @@ import torch
 from bowl import Bowl, BowlProblem
 
 from geomopt.errors import InputError
-from geomopt.runs import execute as runs
 from geomopt.runs import store
-from geomopt.runs.execute import RunFailed, execute
+from geomopt.runs.execute import RunFailed, execute, is_done
 from geomopt.runs.files import StorageError
 from geomopt.runs.interruption import Interrupted
 from geomopt.runs.recorder import frame_spacing
@@ -136,6 +135,8 @@ def test_a_failure_is_told_and_the_next_try_continues(tmp_path):
     with pytest.raises(RunFailed, match="RuntimeError: the bowl <broke> & fell"):
         go(tmp_path, "fail_at=25")
     run = store.runs_in(tmp_path)[0]
+    for name in (".checkpoint.pt.ab12", ".report.7.html", "artifacts/frames/.000003.7.npz"):
+        (run.folder / name).write_text("half")  # as a kill leaves it
     assert run.status == "failed"
     assert "_value" in run.outcome["traceback"]
     assert len(run.iterates["iteration"]) == 25
@@ -148,6 +149,7 @@ def test_a_failure_is_told_and_the_next_try_continues(tmp_path):
     assert run.status == "ok"
     assert len(run.environment["continued"]) == 2
     assert rows_without_time(run) == rows_without_time(go(tmp_path))
+    assert not leftovers(run)
 
 
 def test_bad_input_leaves_no_directory(tmp_path):
@@ -339,4 +341,4 @@ def test_json_of_a_run_is_json_for_everyone(tmp_path):
     run = go(tmp_path)
     for name in ("env.json", "outcome.json"):
         json.loads((run.folder / name).read_text(), parse_constant=pytest.fail)
-    assert runs.is_done(run)
+    assert is_done(run)

@@ -73,6 +73,8 @@ def test_overrides_reach_every_table():
 def test_a_method_by_name_alone_takes_its_own_defaults():
     assert resolved("method=lbfgs").method == METHODS["lbfgs"]()
     assert resolved(method="cma").method == METHODS["cma"]()
+    inline = resolved("method={name='adam', step_size=0.3}", "budget={iterations=5}")
+    assert (inline.method, inline.budget.iterations) == (METHODS["adam"](step_size=0.3), 5)
     assert resolved("method.step_size=0.3", method="adam").method == METHODS["adam"](step_size=0.3)
 
 
