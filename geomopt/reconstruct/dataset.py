@@ -28,6 +28,7 @@ from geomopt.render import (
     write_transforms,
 )
 
+Direction = tuple[float, float, float]
 FILES = {"images": "png", "depth": "npy", "normal": "png"}
 MESH_SUFFIXES = (".obj", ".ply", ".stl", ".off", ".glb")
 FIELD_OF_VIEW = 40.0  # degrees, vertical, of rendered views
@@ -54,7 +55,7 @@ class Views:
     color: Tensor | None
     names: tuple[str, ...]
     reference: Mesh | None = None
-    up: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    up: Direction = (0.0, 0.0, 1.0)
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -139,23 +140,24 @@ def load_views(path: str | Path, *, count: int, size: int, seed: int, up: str = 
     if path.is_file() and path.suffix.lower() in MESH_SUFFIXES:
         mesh = Mesh.load(path, dtype=torch.float64)
         require_closed(mesh, f"mesh file {path}")
-        views = render_views(mesh, count, (size, size), seed)
-        upward = up if up != "auto" else ("y" if path.suffix.lower() in (".obj", ".glb") else "z")
-    elif path.is_dir() or path.name.endswith(".json"):
-        views = read_views(path).shrunk(size)
-        upward = up
-    else:
+        return render_views(mesh, count, (size, size), seed, up=upright(path, up))
+    if not path.is_dir() and not path.name.endswith(".json"):
         known = ", ".join(MESH_SUFFIXES)
         raise InputError(
             f"data must be a folder with transforms.json or a mesh file ({known}), got {path}"
         )
-    if upward == "auto":
-        mean = views.cameras.camera_to_world[:, :3, 1].double().mean(dim=0)
-        direction = (
-            mean / mean.norm() if float(mean.norm()) > 0.1 else torch.tensor([0.0, 0.0, 1.0])
-        )
-        return replace(views, up=tuple(direction.tolist()))
-    return replace(views, up=tuple(float(axis == upward) for axis in "xyz"))
+    views = read_views(path).shrunk(size)
+    if up != "auto":
+        return replace(views, up=upright(path, up))
+    mean = views.cameras.camera_to_world[:, :3, 1].double().mean(dim=0)
+    # cameras that were rolled every way tell nothing
+    return replace(views, up=tuple((mean / mean.norm()).tolist())) if mean.norm() > 0.1 else views
+
+
+def upright(path: Path, up: str) -> Direction:
+    """The direction that stands upright in a mesh file: an axis, or the format's own for "auto"."""
+    axis = up if up != "auto" else ("y" if path.suffix.lower() in (".obj", ".glb") else "z")
+    return float(axis == "x"), float(axis == "y"), float(axis == "z")
 
 
 def read_views(path: str | Path) -> Views:
@@ -186,11 +188,18 @@ def read_views(path: str | Path) -> Views:
     )
 
 
-def render_views(mesh: Mesh, count: int, resolution: tuple[int, int], seed: int) -> Views:
+def render_views(
+    mesh: Mesh,
+    count: int,
+    resolution: tuple[int, int],
+    seed: int,
+    *,
+    up: Direction = (0.0, 0.0, 1.0),
+) -> Views:
     """Views of a mesh from `count` cameras spread evenly over a sphere, turned at random by `seed`.
 
-    Mask and colour are averaged over 3 x 3 samples a pixel; depth and normal are those of the pixel
-    centre.
+    up: points upwards in the images. Mask and colour are averaged over 3 x 3 samples a pixel; depth
+    and normal are those of the pixel centre.
     """
     if count < 1:
         raise InputError(f"views must be at least 1, got {count}")
@@ -204,6 +213,7 @@ def render_views(mesh: Mesh, count: int, resolution: tuple[int, int], seed: int)
         torch.Generator().manual_seed(seed),
         radius=1.02 * radius / np.sin(narrow),
         target=center.tolist(),
+        up=up,
         vertical_fov=FIELD_OF_VIEW,
         resolution=(SAMPLES * height, SAMPLES * width),
     ).fitted(lower.tolist(), upper.tolist())
@@ -211,9 +221,8 @@ def render_views(mesh: Mesh, count: int, resolution: tuple[int, int], seed: int)
     shots = [_shoot(mesh, cameras[index]) for index in range(count)]
     mask, depth, normal, color = (torch.cat(parts) for parts in zip(*shots, strict=True))
     names = tuple(f"view_{index:03d}" for index in range(count))
-    return Views(
-        cameras.with_resolution(resolution), mask, depth, normal, color, names, reference=mesh
-    )
+    cameras = cameras.with_resolution(resolution)
+    return Views(cameras, mask, depth, normal, color, names, reference=mesh, up=up)
 
 
 def _shoot(mesh: Mesh, camera: Camera) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -278,8 +287,7 @@ def render_dataset(
     resolution: int = 256,
     seed: int = 0,
 ) -> Path:
-    """Render a mesh file from cameras all around it into a transforms.json folder; what `geomopt
-    render` does.
-    """
+    """Render a mesh file from all around into a transforms.json folder (`geomopt render`)."""
     mesh = Mesh.load(mesh_path, dtype=torch.float64)
-    return write_views(render_views(mesh, views, (resolution, resolution), seed), folder)
+    up = upright(Path(mesh_path), "auto")
+    return write_views(render_views(mesh, views, (resolution, resolution), seed, up=up), folder)

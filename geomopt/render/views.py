@@ -36,16 +36,18 @@ def random_cameras(
     *,
     radius: float = 3.0,
     target: Points = (0.0, 0.0, 0.0),
+    up: Points = (0.0, 0.0, 1.0),
     vertical_fov: float = 40.0,
     resolution: tuple[int, int] = (256, 256),
 ) -> Camera:
     """Cameras well spread over the whole sphere around `target`, all looking at it.
 
-    radius: distance in metres; generator: a CPU generator that turns the set.
+    radius: distance in metres; generator: a CPU generator that turns the set; up: a direction that
+    points upwards in the images.
     """
     center = points_like("target", target)
     eye = center + radius * sphere_directions(count, generator).to(center)
-    return Camera.perspective(eye, center, vertical_fov=vertical_fov, resolution=resolution)
+    return Camera.perspective(eye, center, up, vertical_fov=vertical_fov, resolution=resolution)
 
 
 def orbit_cameras(
