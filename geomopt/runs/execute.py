@@ -60,9 +60,7 @@ def execute(spec: Spec, root: str | Path = "runs", progress: bool = True) -> Run
                 _work(spec, run, interruption, progress)
     finally:
         if made:
-            with suppress(
-                OSError
-            ):  # only an empty directory goes: nothing was written, so nothing was begun
+            with suppress(OSError):  # only an empty directory goes: there nothing was begun
                 run.folder.rmdir()
     return run
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import os
 import tomllib
 import types
 import typing
@@ -74,9 +75,7 @@ def unknown(what: str, name: str, allowed: Iterable[str]) -> InputError:
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the annotation `hint` wants it; raises InputError naming key, value and the wanted
-    type.
-    """
+    """`value` as the annotation `hint` wants it; raises InputError naming key, value and type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _convert_to_any_of(
@@ -89,7 +88,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         # a number typed for a text field is text: --set name=007
         text = value.text if isinstance(value, Given) and not isinstance(plain, str) else plain
         if isinstance(text, str | Path):
-            return str(text) if hint is str else Path(text).expanduser().absolute()
+            # the same place is the same run, however it was written
+            return str(text) if hint is str else Path(os.path.abspath(Path(text).expanduser()))
     elif hint is bool:
         if isinstance(plain, bool):
             return plain
@@ -117,9 +117,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     elif origin in (list, tuple) or hint in (list, tuple):
         if isinstance(plain, list | tuple):
             return _convert_items(plain, hint, origin or hint, arguments, where)
-    elif (
-        origin in (dict, Mapping) or hint is dict or origin is typing.get_origin(Mapping[str, Any])
-    ) and isinstance(plain, Mapping):
+    elif (origin in (dict, Mapping) or hint is dict) and isinstance(plain, Mapping):
         kind = arguments[1] if len(arguments) == 2 else Any
         return {key: convert(item, kind, f"{where}.{key}") for key, item in plain.items()}
     raise InputError(f"{where} must be {describe(hint)}, got {plain!r}")

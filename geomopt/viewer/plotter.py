@@ -7,7 +7,7 @@ the user left them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ INK = "#1f2933"
 _SHEET = (244, 245, 247)  # BACKGROUND as bytes: the sheet of pictures has no visible edge
 _COLORS = ("#a3bcdb", "#d9a679", "#9cbf95", "#c39bc4", "#c9c27c")
 _POINT_COLOR, _LINE_COLOR = "#c2452d", "#30475e"
+_MATERIAL = {"ambient": 0.3, "diffuse": 0.75, "specular": 0.15, "interpolation": "phong"}
 _SCALAR_BAR = {
     "color": INK,
     "vertical": True,
@@ -38,9 +39,7 @@ _SCALAR_BAR = {
 
 
 def make_plotter(scene: Scene, size: tuple[int, int] = (960, 600), off_screen: bool = True) -> Any:
-    """A PyVista plotter (width, height) with a panel for meshes and, if the scene has images, one
-    beside it.
-    """
+    """A PyVista plotter (width, height): a panel for meshes and, if there are images, one more."""
     import pyvista
 
     if scene.images:
@@ -83,13 +82,11 @@ class Stage:
             shown.add(f"points {name}")
             cloud = _points(positions)
             style = {"color": _POINT_COLOR, "point_size": 7, "render_points_as_spheres": True}
-            self._draw_data(f"points {name}", cloud, lambda data, style=style: style)
+            self._draw_data(f"points {name}", cloud, style)
         for name, segments in scene.lines.items():
             shown.add(f"lines {name}")
             self._draw_data(
-                f"lines {name}",
-                _segments(segments),
-                lambda data: {"color": _LINE_COLOR, "line_width": 2},
+                f"lines {name}", _segments(segments), {"color": _LINE_COLOR, "line_width": 2}
             )
         for name, actor in self._actors.items():
             actor.visibility = name in shown and actor.mapper.dataset.n_points > 0
@@ -123,35 +120,25 @@ class Stage:
     def _draw_mesh(self, key: str, mesh: Mesh, fields: Mapping[str, Tensor], color: str) -> None:
         data = _polydata(mesh, fields)
 
-        def style(made: Any) -> dict[str, Any]:
-            look: dict[str, Any] = {
-                "ambient": 0.3,
-                "diffuse": 0.75,
-                "specular": 0.15,
-                "interpolation": "phong",
-            }
-            if fields:
-                bar = {**_SCALAR_BAR, "title": next(iter(fields))}
-                return {**look, "scalars": "field", "cmap": "viridis", "scalar_bar_args": bar}
-            if mesh.colors is not None:
-                return {**look, "scalars": "colors", "rgb": True}
-            return {**look, "color": color}
-
-        self._draw_data(key, data, style)
+        look: dict[str, Any] = {**_MATERIAL, "color": color}
+        if fields:
+            bar = {**_SCALAR_BAR, "title": next(iter(fields))}
+            look = {**_MATERIAL, "scalars": "field", "cmap": "viridis", "scalar_bar_args": bar}
+        elif mesh.colors is not None:
+            look = {**_MATERIAL, "scalars": "colors", "rgb": True}
+        self._draw_data(key, data, look)
         if fields and len(mesh.vertices):
             values = _array(next(iter(fields.values())))
             finite = values[np.isfinite(values)]
             if len(finite):
                 self._actors[key].mapper.scalar_range = (float(finite.min()), float(finite.max()))
 
-    def _draw_data(self, key: str, data: Any, style: Callable[[Any], dict[str, Any]]) -> None:
+    def _draw_data(self, key: str, data: Any, look: dict[str, Any]) -> None:
         actor = self._actors.get(key)
         if actor is None:
-            if (
-                data.n_points
-            ):  # PyVista refuses an empty mesh; the actor is made when there is something to show
+            if data.n_points:  # PyVista refuses an empty mesh
                 self._actors[key] = self.plotter.add_mesh(
-                    data, name=key, reset_camera=False, **style(data)
+                    data, name=key, reset_camera=False, **look
                 )
             return
         shown = actor.mapper.dataset

@@ -68,6 +68,7 @@ def test_overrides_reach_every_table():
     assert (spec.settings.steepness, spec.settings.size) == (2.0, 4)
     assert (spec.method.step_size, spec.budget.iterations) == (0.5, 9)
     assert spec.settings.data == Path.cwd() / "here.txt"
+    assert resolved("data=./sub/../here.txt").identity == resolved("data=here.txt").identity
 
 
 def test_a_method_by_name_alone_takes_its_own_defaults():
