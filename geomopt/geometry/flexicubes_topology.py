@@ -11,8 +11,9 @@ from torch import Tensor
 
 from geomopt.geometry import flexicubes_topology_kernels as kernels
 from geomopt.geometry.flexicubes_layout import Layout
+from geomopt.geometry.flexicubes_sign_kernels import sign_kernels
 from geomopt.geometry.flexicubes_tables import tables
-from geomopt.launch import Vectors, launch
+from geomopt.launch import Vectors, launch, warp_scalar
 
 
 @dataclass(frozen=True)
@@ -43,27 +44,28 @@ def connect(sdf: Tensor, layout: Layout) -> Connectivity:
     def integers(*shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.int32, device=device)
 
-    # one byte for each point, rows along z filled up to whole words: the kernels look at eight at
-    # once
-    levels = layout.points[2]
-    inside = torch.zeros((len(sdf) // levels, -(-levels // 8) * 8), dtype=torch.bool, device=device)
-    torch.lt(sdf.reshape(-1, levels), 0, out=inside[:, :levels])
-    signs = inside.view(torch.int64)
-    rows = integers(size_x * size_y)
-    launch(kernels.count_surface_cells, len(rows), [signs, size_y, size_z], [rows], split=True)
-    ends = rows.cumsum(0, dtype=torch.int32)
-    count = int(ends[-1])
-    cells, slots = integers(count), integers(layout.cell_count)
-    cases, loop_cases = cells.new_empty((2, count), dtype=torch.uint8)
-    inputs, outputs = [signs, size_y, size_z, ends], [cells, cases, slots]
-    launch(kernels.list_surface_cells, len(rows), inputs, outputs, split=True)
+    # one bit for each point; the windows of 64 bits of the kernels reach beyond the last one
+    full_words = len(sdf) // 64
+    inside = torch.empty(full_words + 3, dtype=torch.int64, device=device)
+    fours = Vectors(sdf[: 64 * full_words].view(-1, 4))
+    pack_signs = sign_kernels(warp_scalar(sdf.dtype)).pack_signs
+    launch(pack_signs, len(inside), [fours, sdf, len(sdf)], [inside], split=True)
+    row_counts = integers(size_x * size_y)
+    crossed = torch.empty((len(row_counts), -(-size_z // 64)), dtype=torch.int64, device=device)
+    rows = len(row_counts)
+    inputs, outputs = [inside, size_y, size_z], [crossed, row_counts]
+    launch(kernels.mark_surface_cells, rows, inputs, outputs, split=True)
+    starts = row_counts.new_zeros(len(row_counts) + 1)
+    torch.cumsum(row_counts, 0, dtype=torch.int32, out=starts[1:])
+    count = int(starts[-1])
 
-    counts = integers(2, count)
+    cells, counts = integers(count), integers(2, count)
+    cases, loop_cases = cells.new_empty((2, count), dtype=torch.uint8)
     launch(
-        kernels.resolve_loops,
-        count,
-        [cells, cases, slots, size_x, size_y, size_z, table.problem_face, table.loop_count],
-        [loop_cases, counts],
+        kernels.list_surface_cells,
+        rows if count else 0,
+        [inside, crossed, starts, layout.cells, table.problem_face, table.loop_count],
+        [cells, cases, loop_cases, counts],
         split=True,
     )
     ends = counts.cumsum(1, dtype=torch.int32)
@@ -76,9 +78,9 @@ def connect(sdf: Tensor, layout: Layout) -> Connectivity:
             cells,
             cases,
             loop_cases,
-            slots,
-            size_y,
-            size_z,
+            crossed,
+            starts,
+            layout.cells,
             table.loop_of_edge,
             table.ring_edges,
             ends,

@@ -1,92 +1,87 @@
 """Kernels that find the surface cells, their loops and their quads. None of them has a derivative.
 
-Cells and points are numbered as in `DenseGrid`. A surface cell has a *slot*, its place in the list
-of surface cells; `slots` maps a cell to its slot and is only defined, and only read, at surface
-cells.
+Cells and points are numbered as in `DenseGrid`. `inside` has one bit for each point, see
+`pack_signs`; `crossed` has one for each cell of a row along z, in whole words for each row, set
+where the surface crosses it. A surface cell has a *slot*, its place in the list of surface cells:
+`starts` of its row plus the crossed cells before it in the row.
 """
 
 import warp as wp
 
-ALL_INSIDE = wp.constant(wp.int64(0x0F0F0F0F0F0F0F0F))
+
+@wp.func
+def window(inside: wp.array(dtype=wp.int64), point: int):
+    """Bits of the 64 points from `point` on."""
+    word = point >> 6
+    shift = point & 63
+    bits = wp.uint64(inside[word]) >> wp.uint64(shift)
+    if shift > 0:
+        bits |= wp.uint64(inside[word + 1]) << wp.uint64(64 - shift)
+    return bits
 
 
 @wp.func
-def columns(signs: wp.array2d(dtype=wp.int64), row: int, cells_y: int, word: int):
-    """Inside bits of the four points around a row of cells, one byte for each of eight levels.
-
-    A byte of `signs` is 1 where its point lies inside, so shifted bits stay in their byte. The bits
-    are in the order of the corners, and bytes above the last level are 0.
-    """
-    p = row // cells_y * (cells_y + 1) + row % cells_y
-    low = signs[p, word] | signs[p + cells_y + 1, word] << wp.int64(1)
-    high = signs[p + 1, word] | signs[p + cells_y + 2, word] << wp.int64(1)
-    return low | high << wp.int64(2)
+def lowest(count: int):
+    """A word whose lowest `count` bits are set, count < 64."""
+    return (wp.uint64(1) << wp.uint64(count)) - wp.uint64(1)
 
 
 @wp.func
-def uniform(levels: wp.int64, below: wp.int64):
-    """Whether eight levels, and the level below them, lie all inside or all outside."""
-    shifted = levels << wp.int64(8) | below
-    return levels | shifted == wp.int64(0) or levels & shifted == ALL_INSIDE
+def first_point(row: int, cells_y: int, cells_z: int):
+    """The point at the lowest corner of a row of cells."""
+    return (row // cells_y * (cells_y + 1) + row % cells_y) * (cells_z + 1)
+
+
+@wp.func
+def levels(inside: wp.array(dtype=wp.int64), point: int, cells_y: int, cells_z: int):
+    """Whether one of the four points around a row lies inside, and whether all do: 64 levels."""
+    step_x = (cells_y + 1) * (cells_z + 1)
+    step_y = cells_z + 1
+    a = window(inside, point)
+    b = window(inside, point + step_x)
+    c = window(inside, point + step_y)
+    d = window(inside, point + step_x + step_y)
+    return a | b | c | d, a & b & c & d
 
 
 @wp.kernel(enable_backward=False)
-def count_surface_cells(
+def mark_surface_cells(
     first: int,
-    signs: wp.array2d(dtype=wp.int64),
+    inside: wp.array(dtype=wp.int64),
     cells_y: int,
     cells_z: int,
+    crossed: wp.array2d(dtype=wp.int64),
     counts: wp.array(dtype=wp.int32),
 ):
-    """Surface cells in each row of cells along z, eight levels of points at a time."""
+    """Find the surface cells of each row of cells along z, 64 at a time, and count them."""
     row = first + wp.tid()
+    point = first_point(row, cells_y, cells_z)
     count = wp.int32(0)
-    below = columns(signs, row, cells_y, 0) & wp.int64(15)
-    for word in range(cells_z // 8 + 1):
-        levels = columns(signs, row, cells_y, word)
-        if not uniform(levels, below):
-            # the lowest level of a row has none below it
-            for level in range(wp.where(word == 0, 1, 0), wp.min(8, cells_z + 1 - 8 * word)):
-                above = levels >> wp.int64(8 * level) & wp.int64(15)
-                case = below | above << wp.int64(4)
-                count += wp.where(case == wp.int64(0) or case == wp.int64(255), 0, 1)
-                below = above
+    some, every = levels(inside, point, cells_y, cells_z)
+    for word in range((cells_z + 63) // 64):
+        next_some, next_every = levels(inside, point + 64 * (word + 1), cells_y, cells_z)
+        some |= some >> wp.uint64(1) | next_some << wp.uint64(63)
+        every &= every >> wp.uint64(1) | next_every << wp.uint64(63)
+        mixed = some & ~every
+        if cells_z - 64 * word < 64:
+            mixed &= lowest(cells_z - 64 * word)
+        crossed[row, word] = wp.int64(mixed)
+        count += int(wp.bit_count(mixed))
+        some = next_some
+        every = next_every
     counts[row] = count
 
 
-@wp.kernel(enable_backward=False)
-def list_surface_cells(
-    first: int,
-    signs: wp.array2d(dtype=wp.int64),
-    cells_y: int,
-    cells_z: int,
-    ends: wp.array(dtype=wp.int32),
-    cells: wp.array(dtype=wp.int32),
-    cases: wp.array(dtype=wp.uint8),
-    slots: wp.array(dtype=wp.int32),
-):
-    """Number the surface cells of each row; `ends` is the running sum of the counts."""
-    row = first + wp.tid()
-    slot = wp.int32(0)
-    if row > 0:
-        slot = ends[row - 1]
-    if slot == ends[row]:
-        return
-    below = columns(signs, row, cells_y, 0) & wp.int64(15)
-    for word in range(cells_z // 8 + 1):
-        levels = columns(signs, row, cells_y, word)
-        if not uniform(levels, below):
-            # the lowest level of a row has none below it
-            for level in range(wp.where(word == 0, 1, 0), wp.min(8, cells_z + 1 - 8 * word)):
-                above = levels >> wp.int64(8 * level) & wp.int64(15)
-                case = below | above << wp.int64(4)
-                if case != wp.int64(0) and case != wp.int64(255):
-                    cell = row * cells_z + 8 * word + level - 1
-                    cells[slot] = cell
-                    cases[slot] = wp.uint8(case)
-                    slots[cell] = slot
-                    slot += 1
-                below = above
+@wp.func
+def case_at(inside: wp.array(dtype=wp.int64), place: wp.vec3i, cells_y: int, cells_z: int):
+    """The case of a cell: the sum of 2^k over its inside corners k."""
+    point = (place[0] * (cells_y + 1) + place[1]) * (cells_z + 1) + place[2]
+    case = wp.int32(0)
+    for column in range(4):
+        over = point + ((column & 1) * (cells_y + 1) + (column >> 1)) * (cells_z + 1)
+        pair = int(window(inside, over) & wp.uint64(3))
+        case |= (pair & 1 | (pair & 2) << 3) << column
+    return case
 
 
 @wp.func
@@ -104,60 +99,86 @@ def owns_quad(case: int, place: wp.vec3i, axis: int):
 
 
 @wp.kernel(enable_backward=False)
-def resolve_loops(
+def list_surface_cells(
     first: int,
-    cells: wp.array(dtype=wp.int32),
-    cases: wp.array(dtype=wp.uint8),
-    slots: wp.array(dtype=wp.int32),
-    cells_x: int,
-    cells_y: int,
-    cells_z: int,
+    inside: wp.array(dtype=wp.int64),
+    crossed: wp.array2d(dtype=wp.int64),
+    starts: wp.array(dtype=wp.int32),
+    cells: wp.vec3i,
     problem_face: wp.array(dtype=wp.int8),
     loop_count: wp.array(dtype=wp.int8),
+    surface_cells: wp.array(dtype=wp.int32),
+    cases: wp.array(dtype=wp.uint8),
     loop_cases: wp.array(dtype=wp.uint8),
     counts: wp.array2d(dtype=wp.int32),
 ):
-    """Case whose loops each surface cell uses, and its number of vertices and of quads.
+    """List the surface cells of each row: number, case, case whose loops it uses, and how many
+    vertices and quads it has.
 
     Two problem cells across their ambiguous face both take the complementary case. A problem case
     has one such face, so the outcome does not depend on an order.
     """
-    slot = first + wp.tid()
-    cell = cells[slot]
-    case = int(cases[slot])
-    place = along(cell, cells_y, cells_z)
-    used = case
-    face = int(problem_face[case])
-    if face >= 0:
-        axis = face >> 1
-        step = 2 * (face & 1) - 1
-        size = wp.vec3i(cells_x, cells_y, cells_z)
-        stride = wp.vec3i(cells_y * cells_z, cells_z, 1)
-        beside = place[axis] + step
-        other = slot
-        if beside >= 0 and beside < size[axis]:
-            # the neighbour shares a face with both signs, so it is a surface cell
-            other = slots[cell + step * stride[axis]]
-        if other != slot and problem_face[int(cases[other])] >= wp.int8(0):
-            used = 255 - case
-    loop_cases[slot] = wp.uint8(used)
-    counts[0, slot] = int(loop_count[used])
-    quads = wp.int32(0)
-    for axis in range(3):
-        if owns_quad(case, place, axis):
-            quads += 1
-    counts[1, slot] = quads
+    row = first + wp.tid()
+    slot = starts[row]
+    if slot == starts[row + 1]:
+        return
+    place = wp.vec3i(row // cells[1], row % cells[1], 0)
+    for word in range((cells[2] + 63) // 64):
+        left = wp.uint64(crossed[row, word])
+        while left != wp.uint64(0):
+            below = (left - wp.uint64(1)) & ~left  # the zeros under the lowest bit
+            place[2] = 64 * word + int(wp.bit_count(below))
+            left &= left - wp.uint64(1)
+            case = case_at(inside, place, cells[1], cells[2])
+            used = case
+            face = int(problem_face[case])
+            if face >= 0:
+                axis = face >> 1
+                beside = place
+                beside[axis] = place[axis] + 2 * (face & 1) - 1
+                other = wp.int32(0)  # no problem beyond the box
+                if beside[axis] >= 0 and beside[axis] < cells[axis]:
+                    other = case_at(inside, beside, cells[1], cells[2])
+                if problem_face[other] >= wp.int8(0):
+                    used = 255 - case
+            quads = wp.int32(0)
+            for axis in range(3):
+                if owns_quad(case, place, axis):
+                    quads += 1
+            surface_cells[slot] = row * cells[2] + place[2]
+            cases[slot] = wp.uint8(case)
+            loop_cases[slot] = wp.uint8(used)
+            counts[0, slot] = int(loop_count[used])
+            counts[1, slot] = quads
+            slot += 1
+
+
+@wp.func
+def slot_at(
+    crossed: wp.array2d(dtype=wp.int64),
+    starts: wp.array(dtype=wp.int32),
+    place: wp.vec3i,
+    cells_y: int,
+):
+    """Slot of the surface cell at a place."""
+    row = place[0] * cells_y + place[1]
+    slot = starts[row]
+    last = place[2] >> 6
+    for word in range(last):
+        slot += int(wp.bit_count(wp.uint64(crossed[row, word])))
+    before = wp.uint64(crossed[row, last]) & lowest(place[2] & 63)
+    return slot + int(wp.bit_count(before))
 
 
 @wp.kernel(enable_backward=False)
 def list_quads(
     first: int,
-    cells: wp.array(dtype=wp.int32),
+    surface_cells: wp.array(dtype=wp.int32),
     cases: wp.array(dtype=wp.uint8),
     loop_cases: wp.array(dtype=wp.uint8),
-    slots: wp.array(dtype=wp.int32),
-    cells_y: int,
-    cells_z: int,
+    crossed: wp.array2d(dtype=wp.int64),
+    starts: wp.array(dtype=wp.int32),
+    cells: wp.vec3i,
     loop_of_edge: wp.array2d(dtype=wp.int8),
     ring_edges: wp.array2d(dtype=wp.int8),
     ends: wp.array2d(dtype=wp.int32),
@@ -175,15 +196,20 @@ def list_quads(
     quad = ends[1, slot] - counts[1, slot]
     if quad == ends[1, slot]:
         return
-    cell = cells[slot]
     case = int(cases[slot])
-    place = along(cell, cells_y, cells_z)
-    stride = wp.vec3i(cells_y * cells_z, cells_z, 1)
+    place = along(surface_cells[slot], cells[1], cells[2])
     for axis in range(3):
         if owns_quad(case, place, axis):
-            b = stride[(axis + 1) % 3]
-            c = stride[(axis + 2) % 3]
-            around = wp.vec4i(slot, slots[cell - b], slots[cell - b - c], slots[cell - c])
+            b = wp.vec3i()
+            c = wp.vec3i()
+            b[(axis + 1) % 3] = 1
+            c[(axis + 2) % 3] = 1
+            around = wp.vec4i(
+                slot,
+                slot_at(crossed, starts, place - b, cells[1]),
+                slot_at(crossed, starts, place - b - c, cells[1]),
+                slot_at(crossed, starts, place - c, cells[1]),
+            )
             corner = wp.vec4i()
             for p in range(4):
                 s = around[p]
