@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _guarded(given: argparse.Namespace) -> int:
     from geomopt.errors import BackendUnavailable, InputError
-    from geomopt.runs.files import StorageError, is_forbidden
+    from geomopt.files import StorageError, is_forbidden
     from geomopt.runs.interruption import Interrupted
 
     try:

@@ -11,8 +11,11 @@ Every kernel takes `first: int` as its first argument and works on element `firs
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -22,6 +25,8 @@ import torch
 import warp as wp
 from torch import Tensor
 
+# on a machine without a GPU this is no news; `geomopt doctor` tells which devices there are
+NO_DRIVER = b"Warp CUDA warning: Could not find or load the NVIDIA CUDA driver"
 SPLIT_ABOVE = 16384  # elements; below this a second thread costs more than it gains
 
 _VECTORS = {
@@ -44,11 +49,28 @@ class Vectors:
     tensor: Tensor
 
 
+@contextmanager
+def _without_line(start: bytes) -> Iterator[None]:
+    """Hold standard error back, native code's too, and give it on but for lines of that start."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            os.write(2, b"".join(line for line in held if not line.startswith(start)))
+
+
 @cache
 def initialize() -> None:
     """Start Warp quietly, once. `from_torch` fails obscurely before it."""
     wp.config.log_level = wp.LOG_WARNING
-    wp.init()
+    with _without_line(NO_DRIVER):
+        wp.init()
 
 
 def warp_scalar(dtype: torch.dtype) -> Any:

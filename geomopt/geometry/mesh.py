@@ -74,8 +74,8 @@ class Mesh:
 
         PLY keeps the dtype of the vertices, OBJ and OFF write enough digits to read the same
         numbers back, STL and GLB hold float32. Colors go into OBJ, PLY and GLB, and come back in
-        steps of 1/255. Raises InputError for another extension, an empty mesh, a missing folder and
-        anything the system refuses.
+        steps of 1/255. Folders are made. Raises InputError for another extension or an empty mesh,
+        StorageError for anything the system refuses.
         """
         write_arrays(path, self.vertices, self.faces, self.colors)
 

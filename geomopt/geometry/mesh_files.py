@@ -8,7 +8,6 @@ name only when it is whole.
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
+from geomopt.files import replacing
 
 EXTENSIONS = (".obj", ".ply", ".stl", ".off", ".glb")
 
@@ -71,7 +71,7 @@ def write_arrays(
 ) -> None:
     """Write positions (V, 3), faces (F, 3) and colors (V, 3) or None in the extension's format.
 
-    Raises InputError for another extension, no faces, a missing folder and anything the system
+    Raises InputError for another extension or no faces, StorageError for anything the system
     refuses.
     """
     file = Path(path)
@@ -82,12 +82,8 @@ def write_arrays(
     corners = faces.cpu().numpy()
     shades = None if colors is None else colors.detach().cpu().clamp(0, 1).numpy()
     encoded = _ENCODERS[kind](positions, corners, shades)
-    try:
-        _replace(file, encoded)
-    except OSError as error:
-        raise InputError(
-            f"mesh file {file} cannot be written: {error.strerror or error}"
-        ) from error
+    with replacing(file) as draft:
+        draft.write_bytes(encoded)
 
 
 def _kind(file: Path) -> str:
@@ -96,19 +92,6 @@ def _kind(file: Path) -> str:
             f"mesh file {file} must end in one of {', '.join(EXTENSIONS)}, got '{file.suffix}'"
         )
     return file.suffix.lower()[1:]
-
-
-def _replace(file: Path, content: bytes) -> None:
-    if not file.parent.is_dir():
-        raise FileNotFoundError(2, f"the folder {file.parent} does not exist")
-    temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(content)
-        os.replace(temporary, file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _bytes_of(shades: np.ndarray) -> np.ndarray:

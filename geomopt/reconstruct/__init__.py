@@ -5,6 +5,7 @@ masks and depths where the object is and a first signed distance; `problem` fits
 through the rasterizer; `pictures` shows the result. `geomopt run reconstruct` does all of it.
 """
 
+from geomopt.reconstruct.carving import bounding_box, carve
 from geomopt.reconstruct.dataset import (
     Views,
     load_views,
@@ -19,6 +20,8 @@ __all__ = [
     "Reconstruction",
     "ReconstructionProblem",
     "Views",
+    "bounding_box",
+    "carve",
     "load_views",
     "read_views",
     "render_dataset",

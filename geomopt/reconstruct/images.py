@@ -13,8 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from geomopt.errors import InputError
+from geomopt.files import replacing
 from geomopt.render import Camera
-from geomopt.runs.files import replacing
 
 DEPTH_STEP = 0.02  # share of the depth by which neighbouring pixels of one surface may differ
 BACKGROUND_SPREAD = 0.02  # colours of an image's border that differ less are one background

@@ -9,11 +9,11 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from geomopt.files import replacing
 from geomopt.geometry import Mesh
 from geomopt.reconstruct.dataset import Views
 from geomopt.reconstruct.images import to_image
 from geomopt.render import Camera, picture
-from geomopt.runs.files import replacing
 
 INK = 0.6  # grey of a mask
 FRAMES, SIDE = 36, 320  # of a turntable

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
+from geomopt.files import write_text
 from geomopt.render.camera import Camera
 from geomopt.render.poses import check_poses
 
@@ -276,7 +276,4 @@ def write_transforms(
         | ({} if same else lenses[index])
         for index in range(len(cameras))
     ]
-    file = Path(path)
-    partial = file.with_name(file.name + ".part")
-    partial.write_text(json.dumps(document, indent=1), encoding="utf-8")
-    os.replace(partial, file)
+    write_text(Path(path), json.dumps(document, indent=1))

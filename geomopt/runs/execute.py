@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 import optimizers
+from geomopt import files
 from geomopt.errors import BackendUnavailable, InputError
-from geomopt.runs import environment, files, lock, store
-from geomopt.runs.files import StorageError, explained
+from geomopt.files import StorageError, explained
+from geomopt.runs import environment, lock, store
 from geomopt.runs.interruption import Interrupted, Interruption, watched
 from geomopt.runs.progress import Progress
 from geomopt.runs.recorder import Recorder

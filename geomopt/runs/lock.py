@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from geomopt.errors import InputError
-from geomopt.runs.files import explained
+from geomopt.files import explained
 
 _PATIENCE = 0.3  # seconds; `is_held` takes the lock for a moment while it looks
 

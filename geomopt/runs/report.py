@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from geomopt.runs import files
+from geomopt import files
 from geomopt.runs.curves import curves
 from geomopt.runs.store import Run
 

@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from geomopt import files
 from geomopt.errors import InputError
-from geomopt.runs import files, lock
+from geomopt.runs import lock
 
 _FRAME = re.compile(r"(\d+)\.npz")
 

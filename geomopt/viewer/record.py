@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from geomopt.errors import InputError
-from geomopt.runs.files import replacing
+from geomopt.files import replacing
 from geomopt.viewer.offscreen import require_rendering
 from geomopt.viewer.plotter import Stage, make_plotter
 from geomopt.viewer.scene import Scene

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, check_tensor
+from geomopt.files import replacing
 from geomopt.geometry.mesh import Mesh
-from geomopt.runs.files import replacing
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ import torch
 from bowl import Bowl, BowlProblem
 
 from geomopt.errors import InputError
+from geomopt.files import StorageError
 from geomopt.runs import store
 from geomopt.runs.execute import RunFailed, execute, is_done
-from geomopt.runs.files import StorageError
 from geomopt.runs.interruption import Interrupted
 from geomopt.runs.recorder import frame_spacing
 from geomopt.runs.spec import apply, resolve

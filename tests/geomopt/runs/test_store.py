@@ -12,8 +12,9 @@ import sys
 import numpy as np
 import pytest
 
+from geomopt import files
 from geomopt.errors import InputError
-from geomopt.runs import files, lock, store
+from geomopt.runs import lock, store
 from geomopt.runs.store import Run, append_iterate, keep_iterates, read_iterates
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from geomopt.errors import InputError
+from geomopt.files import StorageError
 from geomopt.geometry.mesh import Mesh
-from geomopt.runs.files import StorageError
 from geomopt.viewer.scene import Scene
 
 FACES = torch.tensor([[0, 1, 2]], dtype=torch.int32)

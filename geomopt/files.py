@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class StorageError(OSError):
-    """A run's folder cannot be written; the message says which file, why and what to do."""
+    """A file or folder cannot be written; the message says which file, why and what to do."""
 
 
 _ADVICE = {
