@@ -8,7 +8,7 @@ from typing import Any
 
 import warp as wp
 
-from geomopt.geometry.flexicubes_kernels import kernels, point_of
+from geomopt.geometry.flexicubes_kernels import kernels
 from geomopt.geometry.flexicubes_topology_kernels import along
 
 
@@ -19,7 +19,8 @@ def deviation_kernels(scalar: Any) -> SimpleNamespace:
     shared = kernels(scalar)
     load_field, field_scale, load_points = shared.load_field, shared.field_scale, shared.load_points
     share, inverse_width = shared.share, shared.inverse_width
-    vec3, vec7, vec8, mat83 = shared.vec3, shared.vec7, shared.vec8, shared.mat83
+    vec3, vec4, vec8, mat83 = shared.vec3, shared.vec4, shared.vec8, shared.mat83
+    vec7 = wp.types.vector(7, scalar)  # as many crossings as the longest loop has
     zero, one = wp.constant(scalar(0.0)), wp.constant(scalar(1.0))
 
     @wp.func(module=home)
@@ -95,21 +96,20 @@ def deviation_kernels(scalar: Any) -> SimpleNamespace:
         loop_starts: wp.array2d(dtype=wp.int8),
         edge_corners: wp.array2d(dtype=wp.int8),
         gradient: wp.array(dtype=scalar),
-        wants_sdf: int,
-        wants_deformation: int,
         vertices_gradient: wp.array(dtype=vec3),
-        sdf_gradient: wp.array(dtype=scalar),
-        deformation_gradient: wp.array(dtype=vec3),
+        corners_gradient: wp.array2d(dtype=vec4),
     ):
         """Adjoint of `measure_deviation` times `gradient`; a vertex on a crossing takes no part in
         its distance.
+
+        The gradient of a corner is that of its value over the scale of the cell, then that of its
+        position.
         """
         slot = first + wp.tid()
         case = int(loop_cases[slot])
         place = along(surface_cells[slot], cells[1], cells[2])
         s = load_field(sdf, place, cells)
-        scale = field_scale(s)
-        s = s / scale
+        s = s / field_scale(s)
         x = load_points(deformation, deformed, place, cells, lower, spacing)
         vertex = ends[0, slot] - counts[0, slot]
         s_gradient = vec8()
@@ -149,11 +149,8 @@ def deviation_kernels(scalar: Any) -> SimpleNamespace:
             vertices_gradient[vertex] = v_gradient
             vertex += 1
         for corner in range(8):
-            point = point_of(place, corner, cells[1], cells[2])
-            if wants_sdf != 0:
-                wp.atomic_add(sdf_gradient, point, s_gradient[corner] / scale)
-            if wants_deformation != 0:
-                wp.atomic_add(deformation_gradient, point, x_gradient[corner])
+            moved = x_gradient[corner]
+            corners_gradient[slot, corner] = vec4(s_gradient[corner], moved[0], moved[1], moved[2])
 
     return SimpleNamespace(
         measure_deviation=measure_deviation, pull_back_deviation=pull_back_deviation

@@ -43,7 +43,7 @@ def kernels(scalar: Any) -> SimpleNamespace:
     """The kernels of one precision, wp.float32 or wp.float64, in a module of their own."""
     home = wp.get_module(f"{__name__}.{scalar.__name__}")
     vec3 = wp.types.vector(3, scalar)
-    vec7 = wp.types.vector(7, scalar)
+    vec4 = wp.types.vector(4, scalar)
     vec8 = wp.types.vector(8, scalar)
     mat83 = wp.types.matrix((8, 3), scalar)
     limits = np.finfo(np.float32 if scalar is wp.float32 else np.float64)
@@ -204,6 +204,8 @@ def kernels(scalar: Any) -> SimpleNamespace:
         vertex_features: wp.array2d(dtype=scalar),
         vertices_gradient: wp.array(dtype=vec3),
         vertex_features_gradient: wp.array2d(dtype=scalar),
+        corners_gradient: wp.array2d(dtype=vec4),
+        measured: int,
         wants_sdf: int,
         wants_deformation: int,
         wants_corner_weights: int,
@@ -215,8 +217,8 @@ def kernels(scalar: Any) -> SimpleNamespace:
         edge_weights_gradient: wp.array2d(dtype=scalar),
         features_gradient: wp.array2d(dtype=scalar),
     ):
-        """Adjoint of `place_vertices`. The weights are stored to, the fields of the grid points
-        added to.
+        """Adjoint of `place_vertices`, with `corners_gradient` of `pull_back_deviation` if
+        `measured`. The weights are stored to, the fields of the grid points added to.
         """
         slot = first + wp.tid()
         cell = surface_cells[slot]
@@ -281,10 +283,16 @@ def kernels(scalar: Any) -> SimpleNamespace:
             vertex += 1
         for corner in range(8):
             point = point_of(place, corner, cells[1], cells[2])
+            of_field = value_gradient[corner] * a[corner]
+            of_position = x_gradient[corner]
+            if measured != 0:
+                more = corners_gradient[slot, corner]
+                of_field += more[0]
+                of_position += vec3(more[1], more[2], more[3])
             if wants_sdf != 0:
-                wp.atomic_add(sdf_gradient, point, value_gradient[corner] * a[corner] / scale)
+                wp.atomic_add(sdf_gradient, point, of_field / scale)
             if wants_deformation != 0:
-                wp.atomic_add(deformation_gradient, point, x_gradient[corner])
+                wp.atomic_add(deformation_gradient, point, of_position)
             if wants_corner_weights != 0 and row >= 0:
                 corner_weights_gradient[row, corner] = value_gradient[corner] * s[corner]
 
@@ -297,7 +305,7 @@ def kernels(scalar: Any) -> SimpleNamespace:
         share=share,
         inverse_width=inverse_width,
         vec3=vec3,
-        vec7=vec7,
+        vec4=vec4,
         vec8=vec8,
         mat83=mat83,
     )

@@ -115,13 +115,14 @@ def extract(
             kernel = quad_kernels(scalar).split_quads
             launch(kernel, quad_count, inputs, [Vectors(faces)], split=True)
         # the adjoint keeps its own copy, so that a caller may change the vertices in place
-        return [vertices, vertex_features], (vertices.clone(), vertex_features.clone())
+        saved = vertices.clone(), vertex_features.clone()
+        return [vertices, vertex_features, like.new_empty((cell_count, 8, 4))], saved
 
     def backward(tensors: Any, saved: Any, gradients: Any, needed: Any) -> list[Tensor | None]:
         # cloned, as the midpoints pass their gradient on to the dual vertices in place
         gradient, feature_gradient = (
             torch.zeros_like(value) if given is None else given.clone()
-            for value, given in zip(saved, gradients, strict=True)
+            for value, given in zip(saved, gradients[:2], strict=True)
         )
         results = [
             large_tensors.zeros(tensor.shape, tensor) if tensor is not None and wanted else None
@@ -135,6 +136,7 @@ def extract(
             [*quad_inputs(tensors[4]), channels, connectivity.duals, int(of_splits is not None)],
             [*pulled, _given(of_splits, like, 0)],
         )
+        pulled += [Vectors(_given(gradients[2], like, 0, 8, 4)), int(gradients[2] is not None)]
         wanted = [of_sdf, of_deformation, of_corners, of_edges, of_features]
         launch(
             kernels(scalar).pull_back_vertices,
@@ -151,62 +153,56 @@ def extract(
         return results
 
     inputs = (sdf, deformation, *(_readable(value) for value in weights), features)
-    vertices, vertex_features = differentiable(forward, backward, *inputs)
+    vertices, vertex_features, corners = differentiable(forward, backward, *inputs)
 
     def deviation(vertices: Tensor) -> Tensor:
-        return _deviation(vertices, sdf, deformation, layout, connectivity)
+        given = None if deformation is None else deformation.detach()
+        return _deviation(vertices, corners, like, given, layout, connectivity)
 
     return vertices, faces, None if features is None else vertex_features, deviation
 
 
 def _deviation(
     vertices: Tensor,
+    corners: Tensor,
     sdf: Tensor,
     deformation: Tensor | None,
     layout: Layout,
     connectivity: Connectivity,
 ) -> Tensor:
-    """Mean over all (vertex, edge) incidences of |d_e - mean_e d_e|."""
+    """Mean over all (vertex, edge) incidences of |d_e - mean_e d_e|.
+
+    corners (S, 8, 4) stands for what the loss takes from the corners of the surface cells, field
+    and position; it has no values, these come from `sdf` and `deformation`. Its gradient reaches
+    them through the extraction, which so writes each of the large gradients once.
+    """
     made = deviation_kernels(warp_scalar(sdf.dtype))
-    like = sdf.detach()
     count = len(connectivity.cells)
     crossings = tables(sdf.device).loop_starts[:, 4][connectivity.loop_cases.long()]
     incidences = crossings.sum().clamp(min=1)
 
-    def inputs(vertices: Tensor, sdf: Tensor, deformation: Tensor | None) -> list[Any]:
+    def inputs(vertices: Tensor) -> list[Any]:
         return [
             Vectors(vertices),
             sdf,
-            Vectors(_given(deformation, like, 0, 3)),
+            Vectors(_given(deformation, sdf, 0, 3)),
             int(deformation is not None),
             layout.cells,
-            *_box(layout, like.dtype),
+            *_box(layout, sdf.dtype),
             *_loops(connectivity),
         ]
 
     def forward(*tensors: Any) -> tuple[list[Tensor], Any]:
-        deviation = like.new_empty(count)
-        launch(made.measure_deviation, count, inputs(*tensors), [deviation], split=True)
+        deviation = sdf.new_empty(count)
+        launch(made.measure_deviation, count, inputs(tensors[0]), [deviation], split=True)
         return [deviation.sum() / incidences], None
 
     def backward(tensors: Any, saved: Any, gradients: Any, needed: Any) -> list[Tensor | None]:
-        of_vertices = torch.zeros_like(tensors[0])
-        of_sdf, of_deformation = (
-            large_tensors.zeros(tensor.shape, tensor) if tensor is not None and wanted else None
-            for tensor, wanted in zip(tensors[1:], needed[1:], strict=True)
-        )
+        of_vertices, of_corners = torch.zeros_like(tensors[0]), torch.empty_like(tensors[1])
         scaled = (gradients[0] / incidences).reshape(1)
-        wanted = [int(of_sdf is not None), int(of_deformation is not None)]
-        launch(
-            made.pull_back_deviation,
-            count,
-            [*inputs(*tensors), scaled, *wanted],
-            [
-                Vectors(of_vertices),
-                _given(of_sdf, like, 0),
-                Vectors(_given(of_deformation, like, 0, 3)),
-            ],
-        )
-        return [of_vertices, of_sdf, of_deformation]
+        outputs = [Vectors(of_vertices), Vectors(of_corners)]
+        kernel = made.pull_back_deviation
+        launch(kernel, count, [*inputs(tensors[0]), scaled], outputs, split=True)
+        return [of_vertices, of_corners]
 
-    return differentiable(forward, backward, vertices.contiguous(), sdf, deformation)[0]
+    return differentiable(forward, backward, vertices.contiguous(), corners)[0]
