@@ -12,7 +12,7 @@ from torch import Tensor
 
 from optimizers.checks import check_count, check_number
 from optimizers.evaluation import Evaluation, Incumbent, Query
-from optimizers.gradient.quasi_newton import free_coordinates, quasi_newton_step
+from optimizers.gradient.quasi_newton import History, free_coordinates, quasi_newton_step
 from optimizers.problem import Problem
 from optimizers.state import check_answer, projection, restore, seeded, snapshot
 
@@ -26,7 +26,8 @@ ATTEMPTS = 10  # to find a start that can be evaluated
 class Lbfgs:
     """Limited-memory quasi-Newton steps in a box: when values are smooth and gradients exact.
 
-    memory: pairs of steps and gradient changes that are kept.
+    memory: pairs of steps and gradient changes that are kept, two vectors each; more of them pay
+        where the curvature differs much between directions.
     tolerance: the run has converged when the projected gradient has fallen to this share of the
         first one, or when two steps in a row change the value by no more than round-off.
 
@@ -39,7 +40,7 @@ class Lbfgs:
     a failed one shortens the step. Coordinates are measured in their scales.
     """
 
-    memory: int = 10
+    memory: int = 20
     tolerance: float = 1e-12
 
     name: ClassVar[str] = "lbfgs"
@@ -66,7 +67,7 @@ class RunningLbfgs:
     FIELDS = (
         "phase", "x", "value", "gradient", "direction", "slope", "step", "trials", "trial",
         "low_step", "low_value", "low_slope", "low_gradient", "high_step", "high_value",
-        "steps", "changes", "first_norm", "flat", "attempts", "done", "best", "generator",
+        "first_norm", "flat", "attempts", "done", "best", "generator",
     )  # fmt: skip
 
     def __init__(self, settings: Lbfgs, problem: Problem, seed: int) -> None:
@@ -77,12 +78,13 @@ class RunningLbfgs:
         self.value = self.low_value = self.high_value = math.inf
         self.slope = self.low_slope = self.step = self.low_step = 0.0
         self.high_step = math.inf
-        self.steps = self.changes = self.x.new_zeros(0, problem.dimension)
+        self.history = History(settings.memory, self.x)
         self.first_norm = 0.0
         self.phase, self.trials, self.flat, self.attempts = "start", 0, 0, 0
         self.done: str | None = None
         self.best = Incumbent(problem.start)
         self._clamp = projection(problem)
+        self._bounded = bool((problem.lower.isfinite() | problem.upper.isfinite()).any())
         self._round_off = 10 * torch.finfo(problem.dtype).eps
 
     def ask(self, remaining: float = math.inf) -> Query:
@@ -120,13 +122,11 @@ class RunningLbfgs:
         if self._norm() <= self.settings.tolerance * self.first_norm:
             self.done = "converged: gradient"
             return
-        scale = self.problem.scale
+        scale, lower, upper = self.problem.scale, self.problem.lower, self.problem.upper
         step = quasi_newton_step(
             self.gradient * scale,
-            (self.problem.lower - self.x) / scale,
-            (self.problem.upper - self.x) / scale,
-            self.steps,
-            self.changes,
+            ((lower - self.x) / scale, (upper - self.x) / scale) if self._bounded else None,
+            self.history,
         )
         self.direction = step * scale
         self.slope = self._slope(self.gradient, self.x)
@@ -137,18 +137,20 @@ class RunningLbfgs:
         self.low_step, self.low_value, self.low_slope = 0.0, self.value, self.slope
         self.low_gradient = self.gradient
         self.high_step = math.inf
-        self._try(1.0 if len(self.steps) else FIRST_STEP / float(step.abs().max()))
+        self._try(1.0 if len(self.history) else FIRST_STEP / float(step.abs().max()))
 
     def _try(self, step: float) -> None:
         self.step = step
         self.trial = self._point(step)
 
     def _point(self, step: float) -> Tensor:
-        return self._clamp(self.x + step * self.direction)
+        return self._clamp(torch.add(self.x, self.direction, alpha=step))
 
     def _slope(self, gradient: Tensor, at: Tensor) -> float:
         """Derivative along the bent path, on which coordinates at their bound no longer move."""
         direction, problem = self.direction, self.problem
+        if not self._bounded:
+            return float(gradient.dot(direction))
         resting = ((at <= problem.lower) & (direction < 0)) | (
             (at >= problem.upper) & (direction > 0)
         )
@@ -205,15 +207,8 @@ class RunningLbfgs:
 
     def _accept(self, point: Tensor, value: float, gradient: Tensor) -> None:
         scale = self.problem.scale
-        step, change = (point - self.x) / scale, (gradient - self.gradient) * scale
-        if float(step.dot(change)) > self._round_off * float(step.norm() * change.norm()):
-            keep = self.settings.memory - 1
-            self.steps = torch.cat(
-                (self.steps[len(self.steps) - min(keep, len(self.steps)) :], step[None])
-            )
-            self.changes = torch.cat(
-                (self.changes[len(self.changes) - min(keep, len(self.changes)) :], change[None])
-            )
+        step, change = (point - self.x).div_(scale), (gradient - self.gradient).mul_(scale)
+        self.history.take(step, change, self._round_off)
         unchanged = abs(self.value - value) <= self._round_off * max(abs(value), abs(self.value))
         self.flat = self.flat + 1 if unchanged else 0
         self.x, self.value, self.gradient = point, value, gradient
@@ -223,18 +218,19 @@ class RunningLbfgs:
             self._choose_direction()
 
     def _give_up_direction(self) -> None:
-        if len(self.steps):  # the curvature that was learnt may be what misleads
-            self.steps, self.changes = self.steps[:0], self.changes[:0]
+        if len(self.history):  # the curvature that was learnt may be what misleads
+            self.history.clear()
             self._choose_direction()
         else:
             self.done = "converged: no step lowers the value"
 
     def _norm(self) -> float:
         """Largest entry of the projected gradient, in units of the scales."""
-        free = free_coordinates(
-            self.gradient, self.problem.lower - self.x, self.problem.upper - self.x
-        )
-        return float((self.gradient * self.problem.scale * free).abs().max())
+        scaled = self.gradient * self.problem.scale
+        if self._bounded:
+            lower, upper = self.problem.lower, self.problem.upper
+            scaled.mul_(free_coordinates(self.gradient, lower - self.x, upper - self.x))
+        return float(scaled.norm(math.inf))
 
     @property
     def rows(self) -> int:
@@ -244,7 +240,7 @@ class RunningLbfgs:
     def objective_changed(self) -> None:
         """Forget the values told so far: an adapter changed what is minimised; the point stays."""
         self.phase, self.trial, self.done, self.flat = "start", self.x, None, 0
-        self.steps, self.changes = self.steps[:0], self.changes[:0]
+        self.history.clear()
         self.best = Incumbent(self.x)
 
     def events(self) -> tuple[str, ...]:
@@ -253,8 +249,9 @@ class RunningLbfgs:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of everything the search needs to go on."""
-        return snapshot(self, self.FIELDS)
+        return {"search": snapshot(self, self.FIELDS), "history": self.history.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of the same settings and problem."""
-        restore(self, self.FIELDS, state, self.problem.device)
+        restore(self, self.FIELDS, state["search"], self.problem.device)
+        self.history.load_state_dict(state["history"], self.problem.device)

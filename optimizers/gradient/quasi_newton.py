@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from optimizers.state import restore, snapshot
 
 
 def free_coordinates(gradient: Tensor, to_lower: Tensor, to_upper: Tensor) -> Tensor:
@@ -15,39 +20,108 @@ def free_coordinates(gradient: Tensor, to_lower: Tensor, to_upper: Tensor) -> Te
     return ~held
 
 
+class History:
+    """The newest steps and what they changed in the gradient, in a ring that is written in place.
+
+    steps, changes: (memory, d), pair i of the run in row i % memory; empty before the first pair.
+    curvatures, squares: of each row, step . change > 0 and change . change.
+    pairs: how many were taken since the last `clear`.
+    """
+
+    FIELDS = ("steps", "changes", "curvatures", "squares", "pairs")
+
+    def __init__(self, memory: int, like: Tensor) -> None:
+        self.memory = memory
+        self.steps = self.changes = like.new_zeros(0, len(like))
+        self.curvatures, self.squares = [0.0] * memory, [0.0] * memory
+        self.pairs = 0
+
+    def __len__(self) -> int:
+        return min(self.pairs, self.memory)
+
+    def clear(self) -> None:
+        """Forget all pairs; the room for them stays."""
+        self.pairs = 0
+
+    def rows(self) -> list[int]:
+        """Rows of the ring, oldest pair first."""
+        return [pair % self.memory for pair in range(self.pairs - len(self), self.pairs)]
+
+    def take(self, step: Tensor, change: Tensor, round_off: float) -> bool:
+        """Keep a pair (d,), (d,) in place of the oldest, unless its curvature is not above 0.
+
+        round_off: share of |step| |change| that counts as 0.
+        """
+        curvature, square = float(step.dot(change)), float(change.dot(change))
+        if not curvature > round_off * (float(step.dot(step)) * square) ** 0.5:
+            return False
+        if not len(self.steps):
+            self.steps = step.new_zeros(self.memory, len(step))
+            self.changes = torch.zeros_like(self.steps)
+        row = self.pairs % self.memory
+        self.steps[row], self.changes[row] = step, change
+        self.curvatures[row], self.squares[row] = curvature, square
+        self.pairs += 1
+        return True
+
+    def product(self, gradient: Tensor, free: Tensor | None = None) -> Tensor:
+        """H g (d,) by the two-loop recursion (Nocedal and Wright, algorithm 7.4).
+
+        free: mask (d,) to which the pairs are cut; g must be 0 elsewhere. A pair that has no
+        positive curvature there is left out.
+        """
+        rows, curvatures, squares = self.rows(), self.curvatures, self.squares
+        newest = rows[-1]
+        gamma = curvatures[newest] / squares[newest]
+        if free is not None:
+            curvatures, squares, cut = list(curvatures), list(squares), torch.empty_like(gradient)
+            for row in rows:
+                torch.mul(self.changes[row], free, out=cut)
+                curvatures[row], squares[row] = float(self.steps[row].dot(cut)), float(cut.dot(cut))
+            tiny = torch.finfo(gradient.dtype).eps
+            rows = [row for row in rows if curvatures[row] > tiny * squares[row]]
+            if rows:
+                gamma = curvatures[rows[-1]] / squares[rows[-1]]
+        result, weights = gradient.clone(), [0.0] * self.memory
+        for row in reversed(rows):
+            weights[row] = float(self.steps[row].dot(result)) / curvatures[row]
+            result.sub_(self.changes[row], alpha=weights[row])
+            if free is not None:
+                result.mul_(free)
+        result.mul_(gamma)
+        for row in rows:
+            share = weights[row] - float(self.changes[row].dot(result)) / curvatures[row]
+            result.add_(self.steps[row], alpha=share)
+            if free is not None:
+                result.mul_(free)
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of the ring."""
+        return snapshot(self, self.FIELDS)
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from a state of the same memory."""
+        restore(self, self.FIELDS, state, device)
+
+
 def quasi_newton_step(
-    gradient: Tensor, to_lower: Tensor, to_upper: Tensor, steps: Tensor, changes: Tensor
+    gradient: Tensor, room: tuple[Tensor, Tensor] | None, history: History
 ) -> Tensor:
     """A direction (d,) of descent; to be clamped into the box as it is followed.
 
-    gradient, to_lower, to_upper: (d,). steps, changes: (k, d), oldest first, past steps and what
-    they changed in the gradient. A coordinate that the scaled gradient step takes to its bound
-    moves by that step. The others move by the two-loop product of the pairs cut to them, so that
-    both blocks descend (Bertsekas, 1982, Projected Newton methods, section 3).
+    gradient: (d,). room: what is left to the lower and the upper bounds, (d,) each, None without
+    bounds. A coordinate that the scaled gradient step takes to its bound moves by that step. The
+    others move by the two-loop product of the pairs cut to them, so that both blocks descend
+    (Bertsekas, 1982, Projected Newton methods, section 3).
     """
-    if not len(steps):
+    if not len(history):
         return -gradient
-    gamma = float(steps[-1].dot(changes[-1]) / changes[-1].dot(changes[-1]))
-    plain = -gamma * gradient
-    bound = ((plain <= to_lower) & (gradient > 0)) | ((plain >= to_upper) & (gradient < 0))
-    if bool(bound.any()):
-        free = ~bound
-        steps, changes = steps * free, changes * free
-        product = _two_loop(gradient * free, steps, changes, gamma)
-        return torch.where(bound, plain, -product)
-    return -_two_loop(gradient, steps, changes, gamma)
-
-
-def _two_loop(gradient: Tensor, steps: Tensor, changes: Tensor, gamma: float) -> Tensor:
-    """H g (Nocedal and Wright, algorithm 7.4) over pairs of positive curvature, else gamma g."""
-    products, squares = (steps * changes).sum(1), (changes * changes).sum(1)
-    usable = (products > torch.finfo(gradient.dtype).eps * squares).nonzero()[:, 0].tolist()
-    curvature, square = products.tolist(), squares.tolist()
-    result, weights = gradient.clone(), {}
-    for i in reversed(usable):
-        weights[i] = float(steps[i].dot(result)) / curvature[i]
-        result.sub_(changes[i], alpha=weights[i])
-    result.mul_(curvature[usable[-1]] / square[usable[-1]] if usable else gamma)
-    for i in usable:
-        result.add_(steps[i], alpha=weights[i] - float(changes[i].dot(result)) / curvature[i])
-    return result
+    if room is not None:
+        newest = history.rows()[-1]
+        plain = gradient * (-history.curvatures[newest] / history.squares[newest])
+        bound = ((plain <= room[0]) & (gradient > 0)) | ((plain >= room[1]) & (gradient < 0))
+        if bool(bound.any()):
+            free = ~bound
+            return torch.where(bound, plain, history.product(gradient * free, free).neg_())
+    return history.product(gradient).neg_()

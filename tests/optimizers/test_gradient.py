@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import minimize as scipy_minimize
 
 from optimizers import Adam, Box, Budget, Evaluation, Lbfgs, Problem, iterate, minimize
-from optimizers.gradient.quasi_newton import quasi_newton_step
+from optimizers.gradient.quasi_newton import History, quasi_newton_step
 from optimizers.testing import boxed, ellipsoid, rosenbrock, shifted, sphere
 
 ROUND_OFF = 1e-12  # of some hundred float64 operations in another order
@@ -156,13 +156,21 @@ def test_lbfgs_looks_for_a_start_that_can_be_evaluated():
     assert result.value < 1e-15
 
 
+def filled(steps, changes) -> History:
+    """A ring of these pairs, after older ones that it has dropped."""
+    history = History(len(steps), steps[0])
+    for step, change in zip((*steps.flip(0), *steps), (*changes.flip(0), *changes), strict=True):
+        assert history.take(step, change, ROUND_OFF)
+    return history
+
+
 def test_quasi_newton_step_is_newtons_on_a_quadratic():
     """After d exact, conjugate pairs the two-loop product inverts the Hessian (BFGS theorem)."""
     curvature = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64)
     steps = torch.eye(3, dtype=torch.float64)
     gradient = torch.tensor([3.0, -2.0, 5.0], dtype=torch.float64)
     wide = torch.full((3,), 100.0, dtype=torch.float64)
-    step = quasi_newton_step(gradient, -wide, wide, steps, steps * curvature)
+    step = quasi_newton_step(gradient, (-wide, wide), filled(steps, steps * curvature))
     assert torch.allclose(step, -gradient / curvature, rtol=ROUND_OFF)
 
 
@@ -174,7 +182,7 @@ def test_quasi_newton_step_descends_on_both_blocks():
         steps = torch.randn(4, 6, generator=generator, dtype=torch.float64)
         gradient = torch.randn(6, generator=generator, dtype=torch.float64)
         room = 0.1 * torch.rand(6, generator=generator, dtype=torch.float64)
-        step = quasi_newton_step(gradient, -room, room, steps, steps @ hessian)
+        step = quasi_newton_step(gradient, (-room, room), filled(steps, steps @ hessian))
         assert float(step.clamp(-room, room).dot(gradient)) < 0
 
 
