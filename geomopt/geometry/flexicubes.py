@@ -20,7 +20,8 @@ from torch import Tensor
 from geomopt.errors import InputError
 from geomopt.geometry import flexicubes_torch, flexicubes_warp
 from geomopt.geometry.flexicubes_layout import Fields, lay_out, surround
-from geomopt.geometry.flexicubes_weights import check_values, used_deformation, used_weights
+from geomopt.geometry.flexicubes_values import check_values
+from geomopt.geometry.flexicubes_weights import used_deformation, used_weights
 from geomopt.geometry.grid import DenseGrid
 from geomopt.geometry.mesh import Mesh
 

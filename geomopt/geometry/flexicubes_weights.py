@@ -2,57 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from geomopt.errors import InputError, check_tensor
+from geomopt.errors import InputError
 from geomopt.geometry import large_tensors
+from geomopt.geometry.flexicubes_values import check_values
 from geomopt.geometry.flexicubes_weights_kernels import weight_kernels
 from geomopt.geometry.grid import DenseGrid
 from geomopt.launch import differentiable, launch, warp_scalar
 
 REACH = 0.99  # how far a used weight goes from its neutral value, as a share of what makes it zero
-
-
-def check_values(
-    name: str,
-    value: object,
-    shape: tuple[int | None, ...],
-    *,
-    like: Tensor | None = None,
-    positive: bool = False,
-) -> Tensor:
-    """`check_tensor` for float32 and float64 tensors that may be large: it reads the values once.
-
-    positive: whether they must also be above zero.
-    """
-    tensor = check_tensor(name, value, shape, like=like, finite=False)
-    if tensor.dtype not in (torch.float32, torch.float64):
-        raise InputError(f"{name} must be float32 or float64, got {tensor.dtype}")
-    values = tensor.detach()
-    if values.numel() == 0:
-        return tensor
-    if not positive:
-        # a finite sum has finite terms; only a sum that is not needs the closer look
-        if not math.isfinite(float(values.sum())):
-            check_tensor(name, tensor)
-        return tensor
-    read, limit = values, math.inf
-    if values.dtype == torch.float32:
-        # as integers they are compared faster: 0x7F800000 are the bits of infinity, and those of
-        # NaN are above it or negative
-        read, limit = values.view(torch.int32), 0x7F800000
-    low, high = (bound.item() for bound in torch.aminmax(read))
-    if not (low > 0 and high < limit):
-        check_tensor(name, tensor)
-        bad = int((values <= 0).sum())
-        raise InputError(
-            f"{name} must be positive, got {bad} of {values.numel()} values at or below zero"
-        )
-    return tensor
 
 
 def used_weights(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
