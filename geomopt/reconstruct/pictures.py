@@ -75,7 +75,7 @@ def turntable(mesh: Mesh, path: Path, *, up: tuple[float, float, float] = (0.0, 
     )
     pictures = [to_image(frame) for frame in picture(mesh, cameras)]
     # one palette for all frames, or the colours flicker
-    palette = pictures[0].quantize(128)
+    palette = pictures[0].quantize(255)
     frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     with replacing(path) as draft:
         frames[0].save(draft, save_all=True, append_images=frames[1:], duration=70, loop=0)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from geomopt.errors import BackendUnavailable
 from geomopt.geometry.mesh import Mesh
+from geomopt.render.normals import corner_normals
 from geomopt.viewer.mosaic import mosaic
 from geomopt.viewer.scene import Scene
 
@@ -23,6 +24,7 @@ INK = "#1f2933"
 _SHEET = (244, 245, 247)  # BACKGROUND as bytes: the sheet of pictures has no visible edge
 _COLORS = ("#a3bcdb", "#d9a679", "#9cbf95", "#c39bc4", "#c9c27c")
 _POINT_COLOR, _LINE_COLOR = "#c2452d", "#30475e"
+CREASE = 40.0  # degrees between two faces from which on their edge is drawn sharp
 _MATERIAL = {"ambient": 0.3, "diffuse": 0.75, "specular": 0.15, "interpolation": "phong"}
 _SCALAR_BAR = {
     "color": INK,
@@ -114,7 +116,7 @@ class Stage:
         self.plotter.renderers[0].ResetCameraClippingRange()
 
     def mesh_positions(self, name: str) -> np.ndarray:
-        """Positions (V, 3) that are displayed for a mesh."""
+        """Positions (3 F, 3) of the corners of the faces that are displayed for a mesh."""
         return np.asarray(self._actors[f"mesh {name}"].mapper.dataset.points)
 
     def _draw_mesh(self, key: str, mesh: Mesh, fields: Mapping[str, Tensor], color: str) -> None:
@@ -205,19 +207,22 @@ def require_display() -> None:
 def _polydata(mesh: Mesh, fields: Mapping[str, Tensor]) -> Any:
     import pyvista
 
-    vertices, faces = _array(mesh.vertices), _array(mesh.faces)
     data = pyvista.PolyData()
-    data.points = np.array(vertices, dtype=np.float32)
-    if len(faces):
-        data.faces = np.concatenate([np.full((len(faces), 1), 3), faces], axis=1).ravel()
-    if len(vertices):
-        data.point_data.active_normals = _array(mesh.vertex_normals).astype(np.float32)
-        if fields:
-            data.point_data["field"] = _array(next(iter(fields.values()))).astype(np.float32)
-        elif mesh.colors is not None:
-            data.point_data["colors"] = (
-                (np.clip(_array(mesh.colors), 0, 1) * 255).round().astype(np.uint8)
-            )
+    count = len(mesh.faces)
+    if not count:
+        return data
+    # three points of its own for each face, so that normals may differ across a sharp edge
+    corners = _array(mesh.faces).ravel()
+    data.points = _array(mesh.vertices)[corners].astype(np.float32)
+    ends = np.arange(3 * count).reshape(count, 3)
+    data.faces = np.concatenate([np.full((count, 1), 3), ends], axis=1).ravel()
+    normals = corner_normals(mesh.vertices.detach(), mesh.faces, CREASE)
+    data.point_data.active_normals = _array(normals).reshape(-1, 3).astype(np.float32)
+    if fields:
+        data.point_data["field"] = _array(next(iter(fields.values())))[corners].astype(np.float32)
+    elif mesh.colors is not None:
+        shades = (np.clip(_array(mesh.colors), 0, 1) * 255).round().astype(np.uint8)
+        data.point_data["colors"] = shades[corners]
     return data
 
 

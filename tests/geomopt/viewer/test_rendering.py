@@ -37,12 +37,15 @@ def slide(window: Desktop, index: int) -> None:
     window.slider.InvokeEvent("InteractionEvent")
 
 
+def corners_of(scene: Scene) -> np.ndarray:
+    body = scene.meshes["body"]
+    return body.vertices[body.faces].reshape(-1, 3).numpy()
+
+
 def assert_shows(window: Desktop, step: int) -> None:
     assert window.index == step
     assert window.slider.GetRepresentation().GetValue() == step
-    np.testing.assert_array_equal(
-        window.stage.mesh_positions("body"), CORNERS.numpy() * np.float32(1 + 0.1 * step)
-    )
+    np.testing.assert_array_equal(window.stage.mesh_positions("body"), corners_of(scene_of(step)))
 
 
 @pytest.mark.render
@@ -55,7 +58,7 @@ def test_actors_are_made_once_and_updated_in_place():
     data = actor.mapper.dataset
     stage.draw(scene_of(1))
     assert stage._actors["mesh body"].mapper.dataset is data
-    np.testing.assert_array_equal(data.points, CORNERS.numpy() * np.float32(1.1))
+    np.testing.assert_array_equal(data.points, corners_of(scene_of(1)))
     stage.draw(scene_of(3))  # another topology: another input of the same actor
     assert stage._actors["mesh body"] is actor
     assert actor.mapper.dataset is not data
