@@ -8,7 +8,7 @@ from typing import Any
 
 import warp as wp
 
-from geomopt.geometry.flexicubes_kernels import kernels
+from geomopt.geometry.flexicubes_kernels import kernels, unpack
 from geomopt.geometry.flexicubes_topology_kernels import along
 
 
@@ -48,9 +48,8 @@ def deviation_kernels(scalar: Any) -> SimpleNamespace:
         loop_cases: wp.array(dtype=wp.uint8),
         ends: wp.array2d(dtype=wp.int32),
         counts: wp.array2d(dtype=wp.int32),
-        loop_edges: wp.array2d(dtype=wp.int8),
+        loop_crossings: wp.array2d(dtype=wp.int16),
         loop_starts: wp.array2d(dtype=wp.int8),
-        edge_corners: wp.array2d(dtype=wp.int8),
         deviation: wp.array(dtype=scalar),
     ):
         """Sum over the loops of a cell of sum_e |d_e - mean d|, d_e = |v - p_e|."""
@@ -58,7 +57,7 @@ def deviation_kernels(scalar: Any) -> SimpleNamespace:
         case = int(loop_cases[slot])
         place = along(surface_cells[slot], cells[1], cells[2])
         s = load_field(sdf, place, cells)
-        s = s / field_scale(s)
+        s = s * (one / field_scale(s))
         x = load_points(deformation, deformed, place, cells, lower, spacing)
         vertex = ends[0, slot] - counts[0, slot]
         result = scalar(0.0)
@@ -68,8 +67,8 @@ def deviation_kernels(scalar: Any) -> SimpleNamespace:
             distance = vec7()
             mean = scalar(0.0)
             for m in range(length):
-                edge = int(loop_edges[case, begin + m])
-                p = crossing(s, x, int(edge_corners[edge, 0]), int(edge_corners[edge, 1]))
+                _edge, start, end = unpack(loop_crossings[case, begin + m])
+                p = crossing(s, x, start, end)
                 distance[m] = wp.length(vertices[vertex] - p)
                 mean += distance[m]
             mean /= scalar(length)
@@ -92,9 +91,8 @@ def deviation_kernels(scalar: Any) -> SimpleNamespace:
         loop_cases: wp.array(dtype=wp.uint8),
         ends: wp.array2d(dtype=wp.int32),
         counts: wp.array2d(dtype=wp.int32),
-        loop_edges: wp.array2d(dtype=wp.int8),
+        loop_crossings: wp.array2d(dtype=wp.int16),
         loop_starts: wp.array2d(dtype=wp.int8),
-        edge_corners: wp.array2d(dtype=wp.int8),
         gradient: wp.array(dtype=scalar),
         vertices_gradient: wp.array(dtype=vec3),
         corners_gradient: wp.array2d(dtype=vec4),
@@ -109,7 +107,7 @@ def deviation_kernels(scalar: Any) -> SimpleNamespace:
         case = int(loop_cases[slot])
         place = along(surface_cells[slot], cells[1], cells[2])
         s = load_field(sdf, place, cells)
-        s = s / field_scale(s)
+        s = s * (one / field_scale(s))
         x = load_points(deformation, deformed, place, cells, lower, spacing)
         vertex = ends[0, slot] - counts[0, slot]
         s_gradient = vec8()
@@ -121,8 +119,8 @@ def deviation_kernels(scalar: Any) -> SimpleNamespace:
             distance = vec7()
             mean = scalar(0.0)
             for m in range(length):
-                edge = int(loop_edges[case, begin + m])
-                p = crossing(s, x, int(edge_corners[edge, 0]), int(edge_corners[edge, 1]))
+                _edge, start, end = unpack(loop_crossings[case, begin + m])
+                p = crossing(s, x, start, end)
                 distance[m] = wp.length(v - p)
                 mean += distance[m]
             mean /= scalar(length)
@@ -133,9 +131,7 @@ def deviation_kernels(scalar: Any) -> SimpleNamespace:
             v_gradient = vec3()
             for m in range(length):
                 if distance[m] > zero:
-                    edge = int(loop_edges[case, begin + m])
-                    start = int(edge_corners[edge, 0])
-                    end = int(edge_corners[edge, 1])
+                    _edge, start, end = unpack(loop_crossings[case, begin + m])
                     w = share(s[start], s[end])
                     p = w * x[start] + (one - w) * x[end]
                     slope = gradient[0] * (sign(distance[m] - mean) - mean_sign) / distance[m]

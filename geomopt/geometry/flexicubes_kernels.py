@@ -38,6 +38,12 @@ def weight_row(cell: int, place: wp.vec3i, cells: wp.vec3i, layer: int):
     return (inner[0] * (cells[1] - 2) + inner[1]) * (cells[2] - 2) + inner[2]
 
 
+@wp.func
+def unpack(crossing: wp.int16):
+    """Edge, start corner and end corner of an entry of `Tables.loop_crossings`."""
+    return int(crossing) & 15, int(crossing) >> 4 & 7, int(crossing) >> 7
+
+
 @cache
 def kernels(scalar: Any) -> SimpleNamespace:
     """The kernels of one precision, wp.float32 or wp.float64, in a module of their own."""
@@ -136,9 +142,8 @@ def kernels(scalar: Any) -> SimpleNamespace:
         loop_cases: wp.array(dtype=wp.uint8),
         ends: wp.array2d(dtype=wp.int32),
         counts: wp.array2d(dtype=wp.int32),
-        loop_edges: wp.array2d(dtype=wp.int8),
+        loop_crossings: wp.array2d(dtype=wp.int16),
         loop_starts: wp.array2d(dtype=wp.int8),
-        edge_corners: wp.array2d(dtype=wp.int8),
         vertices: wp.array(dtype=vec3),
         vertex_features: wp.array2d(dtype=scalar),
     ):
@@ -149,7 +154,7 @@ def kernels(scalar: Any) -> SimpleNamespace:
         place = along(cell, cells[1], cells[2])
         row = weight_row(cell, place, cells, layer)
         value = load_field(sdf, place, cells)
-        value = value / field_scale(value)
+        value = value * (one / field_scale(value))
         if corner_weighted != 0 and row >= 0:
             for corner in range(8):
                 value[corner] *= corner_weights[row, corner]
@@ -159,9 +164,7 @@ def kernels(scalar: Any) -> SimpleNamespace:
             total = scalar(0.0)
             v = vec3()
             for m in range(int(loop_starts[case, loop]), int(loop_starts[case, loop + 1])):
-                edge = int(loop_edges[case, m])
-                start = int(edge_corners[edge, 0])
-                end = int(edge_corners[edge, 1])
+                edge, start, end = unpack(loop_crossings[case, m])
                 b = one
                 if edge_weighted != 0 and row >= 0:
                     b = edge_weights[row, edge]
@@ -197,9 +200,8 @@ def kernels(scalar: Any) -> SimpleNamespace:
         loop_cases: wp.array(dtype=wp.uint8),
         ends: wp.array2d(dtype=wp.int32),
         counts: wp.array2d(dtype=wp.int32),
-        loop_edges: wp.array2d(dtype=wp.int8),
+        loop_crossings: wp.array2d(dtype=wp.int16),
         loop_starts: wp.array2d(dtype=wp.int8),
-        edge_corners: wp.array2d(dtype=wp.int8),
         vertices: wp.array(dtype=vec3),
         vertex_features: wp.array2d(dtype=scalar),
         vertices_gradient: wp.array(dtype=vec3),
@@ -227,7 +229,7 @@ def kernels(scalar: Any) -> SimpleNamespace:
         row = weight_row(cell, place, cells, layer)
         s = load_field(sdf, place, cells)
         scale = field_scale(s)
-        s = s / scale
+        s = s * (one / scale)
         a = vec8(one)
         if corner_weighted != 0 and row >= 0:
             for corner in range(8):
@@ -243,15 +245,14 @@ def kernels(scalar: Any) -> SimpleNamespace:
             total = scalar(0.0)
             if edge_weighted != 0 and row >= 0:
                 for m in range(begin, stop):
-                    total += edge_weights[row, int(loop_edges[case, m])]
+                    edge, start, end = unpack(loop_crossings[case, m])
+                    total += edge_weights[row, edge]
             else:
                 total = scalar(stop - begin)
             v = vertices[vertex]
             v_gradient = vertices_gradient[vertex] / total
             for m in range(begin, stop):
-                edge = int(loop_edges[case, m])
-                start = int(edge_corners[edge, 0])
-                end = int(edge_corners[edge, 1])
+                edge, start, end = unpack(loop_crossings[case, m])
                 b = one
                 if edge_weighted != 0 and row >= 0:
                     b = edge_weights[row, edge]

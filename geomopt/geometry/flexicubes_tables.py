@@ -105,9 +105,10 @@ class Tables:
 
     loop_of_edge (256, 12): loop id of each edge, -1 where it does not cross.
     loop_count (256,): number of loops, 0 to 4.
-    loop_edges (256, 12): the crossing edges, loop after loop, then -1.
-    loop_starts (256, 5): where each loop begins in `loop_edges`; the entry after the last loop is
-    the number of crossings.
+    loop_crossings (256, 12) int16: the crossing edges, loop after loop, then -1; each as edge + 16
+    start corner + 128 end corner, so that a kernel reads one number.
+    loop_starts (256, 5): where each loop begins in `loop_crossings`; the entry after the last loop
+    is the number of crossings.
     problem_face (256,): 2 axis + side of the one ambiguous face whose four edges share a loop, -1
     for the other cases.
     edge_corners (12, 2): start and end corner of an edge.
@@ -117,7 +118,7 @@ class Tables:
 
     loop_of_edge: Tensor
     loop_count: Tensor
-    loop_edges: Tensor
+    loop_crossings: Tensor
     loop_starts: Tensor
     problem_face: Tensor
     edge_corners: Tensor
@@ -127,7 +128,8 @@ class Tables:
 @cache
 def _derive() -> dict[str, np.ndarray]:
     loop_of_edge = np.full((256, 12), -1, dtype=np.int8)
-    loop_edges = np.full((256, 12), -1, dtype=np.int8)
+    loop_crossings = np.full((256, 12), -1, dtype=np.int16)
+    packed = np.arange(12) + EDGE_CORNERS @ np.array([16, 128])
     loop_starts = np.zeros((256, 5), dtype=np.int8)
     loop_count = np.zeros(256, dtype=np.int8)
     problem_face = np.full(256, -1, dtype=np.int8)
@@ -137,7 +139,7 @@ def _derive() -> dict[str, np.ndarray]:
         filled = 0
         for loop, edges in enumerate(loops):
             loop_of_edge[case, edges] = loop
-            loop_edges[case, filled : filled + len(edges)] = edges
+            loop_crossings[case, filled : filled + len(edges)] = packed[edges]
             filled += len(edges)
             loop_starts[case, loop + 1 :] = filled
         for axis, side, corners in _faces():
@@ -148,7 +150,7 @@ def _derive() -> dict[str, np.ndarray]:
     return {
         "loop_of_edge": loop_of_edge,
         "loop_count": loop_count,
-        "loop_edges": loop_edges,
+        "loop_crossings": loop_crossings,
         "loop_starts": loop_starts,
         "problem_face": problem_face,
         "edge_corners": EDGE_CORNERS,

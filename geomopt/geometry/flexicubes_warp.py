@@ -46,9 +46,8 @@ def _loops(connectivity: Connectivity) -> list[Tensor]:
         connectivity.loop_cases,
         connectivity.ends,
         connectivity.counts,
-        table.loop_edges,
+        table.loop_crossings,
         table.loop_starts,
-        table.edge_corners,
     ]
 
 

@@ -40,12 +40,15 @@ def test_loops_have_three_to_seven_edges():
 
 
 def test_lists_hold_the_same_loops():
-    edges, starts = TABLES.loop_edges.numpy(), TABLES.loop_starts.numpy()
+    crossings, starts = TABLES.loop_crossings.numpy(), TABLES.loop_starts.numpy()
     for case in range(256):
         for loop in range(COUNT[case]):
-            listed = edges[case, starts[case, loop] : starts[case, loop + 1]]
-            np.testing.assert_array_equal(listed, np.flatnonzero(LOOPS[case] == loop))
-        assert (edges[case, starts[case, 4] :] == -1).all()
+            listed = crossings[case, starts[case, loop] : starts[case, loop + 1]]
+            edges = np.flatnonzero(LOOPS[case] == loop)
+            np.testing.assert_array_equal(listed & 15, edges)
+            ends = np.stack([listed >> 4 & 7, listed >> 7], axis=1)
+            np.testing.assert_array_equal(ends, TABLES.edge_corners.numpy()[edges])
+        assert (crossings[case, starts[case, 4] :] == -1).all()
 
 
 def test_problem_cases():
