@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 
 from optimizers.evaluation import FEASIBLE, Incumbent
 
@@ -29,8 +31,11 @@ class Budget:
             value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(value, bool) or not isinstance(value, Real):
                 raise TypeError(f"{name} must be a number or None, got {type(value).__name__}")
+            value = float(value)
+            if math.isnan(value):
+                raise ValueError(f"{name} must be a number or None, got NaN")
             if name != "target" and not value > 0:
                 raise ValueError(f"{name} must be positive or None, got {value}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ def check_writable(path: Path) -> None:
             f"checkpoint must lie in an existing folder, there is no {path.parent}"
         )
     try:
-        handle, probe = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        os.unlink(probe)
+        probe = _draft(path)
+        os.close(_create(probe))
+        probe.unlink()
     except OSError as error:
         raise type(error)(
             error.errno, f"cannot write checkpoint {path}: {error.strerror}"
@@ -38,17 +38,15 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    part = None
+    draft = _draft(path)
     try:
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(_create(draft), "wb") as file:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        os.replace(draft, path)
     except BaseException as error:
-        if part is not None and os.path.exists(part):
-            os.unlink(part)
+        draft.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise OSError(
                 error.errno, f"cannot write checkpoint {path}: {error.strerror}"
@@ -63,7 +61,7 @@ def load(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-        found = state["identity"]
+        found = dict(state["identity"])
     except OSError:
         raise
     except Exception as error:  # damaged files raise errors of many kinds
@@ -76,3 +74,12 @@ def load(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[
     if differences:
         raise ValueError(f"checkpoint {path} belongs to another run: {'; '.join(differences)}")
     return state
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _create(path: Path) -> int:
+    """Handle of a new file with the permissions that `open` would give, unlike `tempfile`."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from optimizers import checkpoint as files
 from optimizers.budget import Budget, Spent
+from optimizers.checks import check_number
 from optimizers.constraints import AugmentedLagrangian
 from optimizers.evaluation import Evaluation, Incumbent, Query, best_row
 from optimizers.methods import METHODS, settings_of
@@ -24,6 +26,7 @@ from optimizers.problem import Problem
 
 HISTORY = ("evaluations", "best_value", "best_violation", "value", "seconds")
 FAILED = "all evaluations failed"
+LARGEST_SEED = 2**62  # leaves room for the runs of a batch, which count on from it
 
 _log = logging.getLogger("optimizers")
 
@@ -102,9 +105,7 @@ def iterate(
     finished one yields its last record again, or goes on if the budget has grown.
     Raises ValueError, TypeError or OSError on unusable arguments before anything is evaluated.
     """
-    run = _Run(
-        problem, method, budget or Budget(), seed, checkpoint, checkpoint_every, checkpoint_seconds
-    )
+    run = _Run(problem, method, budget, seed, checkpoint, checkpoint_every, checkpoint_seconds)
     return run.stream()
 
 
@@ -121,9 +122,7 @@ def minimize(
     """The same run as `iterate` to its end; the budget is 1000 (d + 1) evaluations by default."""
     if budget is None and isinstance(problem, Problem):
         budget = Budget(evaluations=1000 * (problem.dimension + 1))
-    run = _Run(
-        problem, method, budget or Budget(), seed, checkpoint, checkpoint_every, checkpoint_seconds
-    )
+    run = _Run(problem, method, budget, seed, checkpoint, checkpoint_every, checkpoint_seconds)
     for _ in run.stream():
         pass
     return run.result()
@@ -136,7 +135,7 @@ class _Run:
         self,
         problem: Problem,
         method: Any,
-        budget: Budget,
+        budget: Budget | None,
         seed: int,
         path: str | PathLike[str] | None,
         every: int | None,
@@ -144,13 +143,19 @@ class _Run:
     ) -> None:
         if not isinstance(problem, Problem):
             raise TypeError(f"problem must be an optimizers.Problem, got {type(problem).__name__}")
+        budget = Budget() if budget is None else budget
         if not isinstance(budget, Budget):
             raise TypeError(f"budget must be an optimizers.Budget, got {type(budget).__name__}")
-        if isinstance(seed, bool) or not isinstance(seed, int):
+        if isinstance(seed, bool) or not isinstance(seed, Integral):
             raise TypeError(f"seed must be an integer, got {type(seed).__name__}")
+        if abs(seed) > LARGEST_SEED:
+            raise ValueError(f"seed must lie between -2^62 and 2^62, got {seed}")
+        if path is not None and not isinstance(path, str | PathLike):
+            raise TypeError(f"checkpoint must be a path or None, got {type(path).__name__}")
+        check_number("checkpoint_seconds", every_seconds, least=0)
         if every is not None and (not isinstance(every, int) or every < 1):
             raise ValueError(f"checkpoint_every must be a positive integer or None, got {every}")
-        self.problem, self.budget, self.seed = problem, budget, seed
+        self.problem, self.budget, self.seed = problem, budget, int(seed)
         self.settings = settings_of(method)
         self.path = None if path is None else Path(path)
         self.every, self.every_seconds = every, every_seconds
@@ -161,7 +166,7 @@ class _Run:
                 f"pass differentiable=True if its function is written in torch, "
                 f"or choose one of: {others}"
             )
-        self.optimizer = self.settings.start(problem, seed)
+        self.optimizer = self.settings.start(problem, self.seed)
         if not self.settings.handles_constraints and problem.constraints != 0:
             self.optimizer = AugmentedLagrangian(self.optimizer, problem)
         self.spent = Spent()
@@ -297,6 +302,9 @@ class _Run:
             "settings": settings,
             "seed": self.seed,
             "dimension": self.problem.dimension,
+            "parameters": ", ".join(
+                f"{name} {box.shape}" for name, box in self.problem.parameters.items()
+            ),
             "precision": str(self.problem.dtype),
         }
 
@@ -323,6 +331,12 @@ class _Run:
 
     def _load(self, path: Path) -> None:
         state = files.load(path, self._identity(), self.problem.device)
+        best, problem = state["best"]["x"], self.problem
+        slack = 1e-3 * problem.scale  # bounds may be computed anew with other round-off
+        if not bool(((best >= problem.lower - slack) & (best <= problem.upper + slack)).all()):
+            raise ValueError(
+                f"checkpoint {path} belongs to another run: its best point lies outside the box"
+            )
         self.optimizer.load_state_dict(state["optimizer"])
         self.spent = Spent(**state["spent"])
         self.best = Incumbent(**state["best"])

@@ -20,7 +20,7 @@ def settings_of(method: Any) -> Any:
     if isinstance(method, str):
         if method in METHODS:
             return METHODS[method]()
-        close = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.0)
+        close = difflib.get_close_matches(method.lower(), METHODS, n=1, cutoff=0.0)
         raise ValueError(
             f"unknown method {method!r}, did you mean {close[0]!r}? There are: {', '.join(METHODS)}"
         )

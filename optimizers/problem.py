@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optimizers.checks import check_count, check_number
 from optimizers.evaluation import Evaluation
 
 Bound = float | Sequence[float] | Tensor
@@ -34,8 +35,10 @@ class Box:
     scale: Any = None
 
     def __post_init__(self) -> None:
-        shape = (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
-        if any(not isinstance(size, int) or size < 1 for size in shape):
+        given = self.shape
+        shape = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+        shape = tuple(shape)
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
             raise ValueError(f"shape must hold positive integers, got {self.shape}")
         object.__setattr__(self, "shape", shape)
 
@@ -115,7 +118,11 @@ class Problem:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        if not parameters or not all(isinstance(box, Box) for box in parameters.values()):
+        if (
+            not isinstance(parameters, Mapping)
+            or not parameters
+            or not all(isinstance(box, Box) for box in parameters.values())
+        ):
             raise ValueError(
                 f"parameters must be a dictionary of at least one Box, got {parameters!r:.80}"
             )
@@ -124,10 +131,9 @@ class Problem:
             raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
         if evaluate is not None and not callable(evaluate):
             raise TypeError(f"evaluate must be a function, got {type(evaluate).__name__}")
-        if constraints is not None and constraints < 0:
-            raise ValueError(f"constraints must be 0 or more, got {constraints}")
-        if not gradient_cost > 0:
-            raise ValueError(f"gradient_cost must be positive, got {gradient_cost}")
+        if constraints is not None:
+            check_count("constraints", constraints, least=0)
+        check_number("gradient_cost", gradient_cost, above=0)
         self.parameters = dict(parameters)
         self.dtype, self.device = dtype, device
         self.constraints = 0 if constraints is None and evaluate is None else constraints
@@ -262,8 +268,8 @@ class Problem:
 
     def _evaluated(self, x: Tensor, order: int) -> Evaluation:
         """One call of the function: on all rows when it is batched, else on the only row."""
-        x = x.detach().clone()  # the function may write into its argument
-        with torch.set_grad_enabled(order == 1):
+        with torch.inference_mode(False), torch.set_grad_enabled(order == 1):
+            x = x.detach().clone()  # the function may write into its argument
             x.requires_grad_(order == 1)
             named = self.parameters_of(x if self._batched else x[0])
             returned = self._function(named)  # pyright: ignore[reportOptionalCall]
@@ -271,30 +277,36 @@ class Problem:
             value = self._tensor("value", value, (len(x),))
             if constraints is not None:
                 constraints = self._tensor("constraints", constraints, (len(x), -1))
-        if order == 0:
-            return Evaluation(value, constraints)
-        if not value.requires_grad:
-            raise ValueError(
-                "differentiable=True, but the value of fun does not depend on its argument through "
-                "torch operations; if it is constant there, add 0 * x.sum()"
-            )
-        gradient = _row_gradients(value, x, keep_graph=constraints is not None)
-        jacobian = None
-        if constraints is not None:
-            columns = [
-                _row_gradients(column, x, keep_graph=True) for column in constraints.unbind(1)
-            ]
-            jacobian = torch.stack(columns, 1) if columns else x.new_zeros(len(x), 0, x.shape[1])
-        return Evaluation(value, constraints, gradient, jacobian)
+            if order == 0:
+                return Evaluation(value, constraints)
+            if not value.requires_grad:
+                raise ValueError(
+                    "differentiable=True, but the value of fun does not depend on its argument "
+                    "through torch operations; if it is constant there, add 0 * x.sum()"
+                )
+            gradient = _row_gradients(value, x, keep_graph=constraints is not None)
+            jacobian = None
+            if constraints is not None:
+                columns = [
+                    _row_gradients(column, x, keep_graph=True) for column in constraints.unbind(1)
+                ]
+                jacobian = (
+                    torch.stack(columns, 1) if columns else x.new_zeros(len(x), 0, x.shape[1])
+                )
+            return Evaluation(value, constraints, gradient, jacobian)
 
     def _tensor(self, name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
-        if isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
-            value = torch.stack([torch.as_tensor(item) for item in value], -1)
         try:
-            tensor = torch.as_tensor(value).to(self.device, self.dtype)
+            if isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
+                value = torch.stack([torch.as_tensor(item) for item in value], -1)
+            tensor = torch.as_tensor(value)
+            if tensor.is_complex():
+                raise TypeError("complex numbers have no order")
+            tensor = tensor.to(self.device, self.dtype)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(
-                f"fun must return numbers as its {name}, got {type(value).__name__}"
+                f"fun must return numbers as its {name}, or the tuple (value, constraints), "
+                f"got {type(value).__name__}: {error}"
             ) from error
         fits = (
             tensor.shape[:1] == shape[:1] and tensor.ndim == len(shape) if self._batched else True
@@ -335,11 +347,11 @@ def _precision_and_place(
 
 
 def _length(*bounds: Any) -> int:
-    lengths = {
-        torch.as_tensor(bound).numel()
-        for bound in bounds
-        if bound is not None and torch.as_tensor(bound).ndim > 0
-    }
+    try:
+        given = [torch.as_tensor(bound) for bound in bounds if bound is not None]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"lower, upper and start must be numbers or arrays: {error}") from error
+    lengths = {bound.numel() for bound in given if bound.ndim > 0}
     if len(lengths) > 1:
         raise ValueError(f"lower, upper and start must have one length, got {sorted(lengths)}")
     return lengths.pop() if lengths else 1

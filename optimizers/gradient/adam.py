@@ -33,7 +33,8 @@ class Adam:
         x <- clamp(x - step_size decay^t scale (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon))
 
     Kingma and Ba, 2015, algorithm 1. Ours: the unit of the step, the box, and failures: a row that
-    failed goes back half the way to its last point that succeeded, while its mean gradient fades.
+    failed goes back half the way to its last point that succeeded, while its mean gradient fades;
+    one that never succeeded looks around its start, ever farther.
     """
 
     step_size: float = 0.01
@@ -65,7 +66,18 @@ class Adam:
 class RunningAdam:
     """Adam between ask and tell; see `Adam`."""
 
-    FIELDS = ("x", "good", "mean", "square", "iteration", "failures", "done", "best", "generator")
+    FIELDS = (
+        "x",
+        "good",
+        "mean",
+        "square",
+        "iteration",
+        "failures",
+        "found",
+        "done",
+        "best",
+        "generator",
+    )
 
     def __init__(self, settings: Adam, problem: Problem, seed: int) -> None:
         self.settings, self.problem = settings, problem
@@ -82,6 +94,7 @@ class RunningAdam:
         self.square = self.x.new_zeros(self.x.shape)
         self.iteration = 0
         self.failures = 0
+        self.found = torch.zeros(settings.starts, dtype=torch.bool, device=self.x.device)
         self.done: str | None = None
         self.best = Incumbent(problem.start)
         self._clamp = projection(problem)
@@ -101,18 +114,25 @@ class RunningAdam:
         self.best.offer(query.points, evaluation)
         moved = self._stepped(query, evaluation)
         good, ok = query.points, evaluation.ok[:, None]
+        self.found[: len(moved)] |= evaluation.ok
         if bool(ok.all()):
             self.failures = 0
         else:
             last = self.good[: len(moved)]
-            moved = moved.where(ok, 0.5 * (good + last))
-            good = good.where(ok, last)
             self.failures = 0 if bool(ok.any()) else self.failures + 1
+            found = self.found[: len(moved), None]
+            moved = moved.where(ok, torch.where(found, 0.5 * (good + last), self._around(last)))
+            good = good.where(ok, last)
             if self.failures >= PATIENCE:
                 self.done = "all evaluations failed"
         waiting = len(moved)  # the searches that a short budget left out stay where they are
         self.x = moved if waiting == len(self.x) else torch.cat((moved, self.x[waiting:]))
         self.good = good if waiting == len(self.good) else torch.cat((good, self.good[waiting:]))
+
+    def _around(self, points: Tensor) -> Tensor:
+        """Random points (B, d) inside the box, the farther the longer nothing has succeeded."""
+        share = min(1.0, self.settings.step_size * 1.2**self.failures)
+        return points.lerp(self.problem.sample(len(points), self.generator), share)
 
     def _stepped(self, query: Query, evaluation: Evaluation) -> Tensor:
         # few passes over memory and only two new vectors: with many parameters that is the cost

@@ -32,12 +32,13 @@ class Lbfgs:
         first one, or when two steps in a row change the value by no more than round-off.
 
         x <- P(x + a p),   p = -H g on the free coordinates,
-                           p = -gamma g on those that a plain gradient step takes to a bound
+                           p = -g / w on those that this plain step takes to a bound
 
     P clamps into the box, H is the two-loop product (Nocedal and Wright, algorithm 7.4) over pairs
-    cut to the free coordinates, and the two-metric split keeps p a direction of descent (Bertsekas,
-    1982). The length a meets the weak Wolfe conditions along the bent path. Each trial is a query;
-    a failed one shortens the step. Coordinates are measured in their scales.
+    cut to the free coordinates, from the diagonal w of a Hessian (see `History`), and the
+    two-metric split keeps p a direction of descent (Bertsekas, 1982). The length a meets the weak
+    Wolfe conditions along the bent path. Each trial is a query; a failed one shortens the step.
+    Coordinates are measured in their scales.
     """
 
     memory: int = 20

@@ -24,16 +24,18 @@ class History:
     """The newest steps and what they changed in the gradient, in a ring that is written in place.
 
     steps, changes: (memory, d), pair i of the run in row i % memory; empty before the first pair.
-    curvatures, squares: of each row, step . change > 0 and change . change.
+    curvatures: of each row, step . change > 0.
+    stiffness: (d,), a diagonal model of the Hessian that the product starts from.
     pairs: how many were taken since the last `clear`.
     """
 
-    FIELDS = ("steps", "changes", "curvatures", "squares", "pairs")
+    FIELDS = ("steps", "changes", "curvatures", "stiffness", "pairs")
 
     def __init__(self, memory: int, like: Tensor) -> None:
         self.memory = memory
         self.steps = self.changes = like.new_zeros(0, len(like))
-        self.curvatures, self.squares = [0.0] * memory, [0.0] * memory
+        self.curvatures = [0.0] * memory
+        self.stiffness = like.new_zeros(0)
         self.pairs = 0
 
     def __len__(self) -> int:
@@ -60,9 +62,28 @@ class History:
             self.changes = torch.zeros_like(self.steps)
         row = self.pairs % self.memory
         self.steps[row], self.changes[row] = step, change
-        self.curvatures[row], self.squares[row] = curvature, square
+        self.curvatures[row] = curvature
+        self._stiffen(step, change, curvature, square)
         self.pairs += 1
         return True
+
+    def _stiffen(self, step: Tensor, change: Tensor, curvature: float, square: float) -> None:
+        """The diagonal of the BFGS update of the diagonal, rescaled to the newest curvature.
+
+        With r = y . (y / w) / y . s:  w <- r w - r (w s)^2 / s . (w s) + y^2 / y . s
+        Gilbert and Lemarechal, 1989, section 4.2. One number for all coordinates would do for
+        turned problems; parameters of different units need 20 times more gradients with it.
+        """
+        if self.pairs == 0:
+            self.stiffness = torch.full_like(step, square / curvature)
+            return
+        old = self.stiffness
+        weighted = old * step
+        growth = float((change / old).dot(change)) / curvature
+        loss = growth / float(weighted.dot(step))
+        new = weighted.square_().mul_(-loss).add_(old, alpha=growth).clamp_(min=0.0)
+        new.addcmul_(change, change, value=1 / curvature)
+        self.stiffness = new.clamp_(min=torch.finfo(new.dtype).eps * square / curvature)
 
     def product(self, gradient: Tensor, free: Tensor | None = None) -> Tensor:
         """H g (d,) by the two-loop recursion (Nocedal and Wright, algorithm 7.4).
@@ -70,25 +91,26 @@ class History:
         free: mask (d,) to which the pairs are cut; g must be 0 elsewhere. A pair that has no
         positive curvature there is left out.
         """
-        rows, curvatures, squares = self.rows(), self.curvatures, self.squares
-        newest = rows[-1]
-        gamma = curvatures[newest] / squares[newest]
+        rows, curvatures = self.rows(), self.curvatures
         if free is not None:
-            curvatures, squares, cut = list(curvatures), list(squares), torch.empty_like(gradient)
+            curvatures, cut, tiny = (
+                list(curvatures),
+                torch.empty_like(gradient),
+                torch.finfo(gradient.dtype).eps,
+            )
             for row in rows:
                 torch.mul(self.changes[row], free, out=cut)
-                curvatures[row], squares[row] = float(self.steps[row].dot(cut)), float(cut.dot(cut))
-            tiny = torch.finfo(gradient.dtype).eps
-            rows = [row for row in rows if curvatures[row] > tiny * squares[row]]
-            if rows:
-                gamma = curvatures[rows[-1]] / squares[rows[-1]]
+                curvatures[row] = float(self.steps[row].dot(cut))
+                if curvatures[row] <= tiny * float(cut.dot(cut)):
+                    curvatures[row] = 0.0
+            rows = [row for row in rows if curvatures[row] > 0]
         result, weights = gradient.clone(), [0.0] * self.memory
         for row in reversed(rows):
             weights[row] = float(self.steps[row].dot(result)) / curvatures[row]
             result.sub_(self.changes[row], alpha=weights[row])
             if free is not None:
                 result.mul_(free)
-        result.mul_(gamma)
+        result.div_(self.stiffness)
         for row in rows:
             share = weights[row] - float(self.changes[row].dot(result)) / curvatures[row]
             result.add_(self.steps[row], alpha=share)
@@ -111,15 +133,14 @@ def quasi_newton_step(
     """A direction (d,) of descent; to be clamped into the box as it is followed.
 
     gradient: (d,). room: what is left to the lower and the upper bounds, (d,) each, None without
-    bounds. A coordinate that the scaled gradient step takes to its bound moves by that step. The
+    bounds. A coordinate that the gradient over the stiffness takes to its bound moves that far. The
     others move by the two-loop product of the pairs cut to them, so that both blocks descend
     (Bertsekas, 1982, Projected Newton methods, section 3).
     """
     if not len(history):
         return -gradient
     if room is not None:
-        newest = history.rows()[-1]
-        plain = gradient * (-history.curvatures[newest] / history.squares[newest])
+        plain = (gradient / history.stiffness).neg_()
         bound = ((plain <= room[0]) & (gradient > 0)) | ((plain >= room[1]) & (gradient < 0))
         if bool(bound.any()):
             free = ~bound

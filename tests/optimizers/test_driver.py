@@ -115,6 +115,7 @@ def test_answers_in_another_precision_are_converted():
     ("method", "error", "message"),
     [
         ("lbgfs", ValueError, "did you mean 'lbfgs'"),
+        ("CMA", ValueError, "did you mean 'cma'"),
         (Adam, TypeError, r"settings such as Adam\(step_size=0.1\), got the class Adam"),
         (7, TypeError, "method must be a name or settings"),
     ],
@@ -129,6 +130,16 @@ def test_unusable_arguments_are_named():
         iterate(lambda x: x, "cma")
     with pytest.raises(TypeError, match=r"budget must be an optimizers.Budget, got int"):
         iterate(bowl(), "cma", budget=100)
+    with pytest.raises(TypeError, match=r"budget must be an optimizers.Budget, got dict"):
+        minimize(bowl(), "cma", budget={})
+    with pytest.raises(TypeError, match=r"checkpoint must be a path or None, got int"):
+        iterate(bowl(), "cma", checkpoint=3)
+    with pytest.raises(ValueError, match="checkpoint_seconds must be >= 0"):
+        iterate(bowl(), "cma", checkpoint_seconds=-1)
+    with pytest.raises(ValueError, match="seed must lie between"):
+        iterate(bowl(), "cma", seed=2**70)
+    with pytest.raises(ValueError, match="target must be a number or None, got NaN"):
+        Budget(target=math.nan)
     with pytest.raises(TypeError, match="seed must be an integer"):
         iterate(bowl(), "cma", seed=0.5)
     with pytest.raises(ValueError, match="evaluations must be positive"):
@@ -207,6 +218,11 @@ def test_larger_budget_continues_a_finished_run(tmp_path):
         ({"seed": 5}, "seed is 0 in the file and 5 now"),
         ({"problem": boxed(sphere, 2)}, "dimension is 3 in the file and 2 now"),
         ({"problem": bowl(dtype=torch.float32)}, r"precision is 'torch.float64'"),
+        (
+            {"problem": Problem({"a": Box(3)}, sum, differentiable=True)},
+            r"parameters is 'x \(3,\)'",
+        ),
+        ({"problem": boxed(sphere, 3, 2.0, 3.0)}, "best point lies outside the box"),
     ],
 )
 def test_checkpoint_of_another_run_is_refused(change, message, tmp_path):
@@ -215,6 +231,25 @@ def test_checkpoint_of_another_run_is_refused(change, message, tmp_path):
     arguments = {"problem": bowl(), "method": "adam", "checkpoint": file} | change
     with pytest.raises(ValueError, match=message):
         iterate(**arguments)
+
+
+def test_checkpoint_has_the_permissions_of_an_ordinary_file(tmp_path):
+    minimize(bowl(), "cma", budget=Budget(iterations=2), checkpoint=tmp_path / "run.pt")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "run.pt").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_file_of_something_else_is_refused(tmp_path):
+    for content in ({"identity": 3}, [1], {}):
+        torch.save(content, tmp_path / "run.pt")
+        with pytest.raises(ValueError, match=r"run\.pt is damaged or not a checkpoint"):
+            iterate(bowl(), "cma", checkpoint=tmp_path / "run.pt")
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_gradients_are_there_where_the_caller_has_switched_them_off(mode):
+    with mode():
+        assert minimize(bowl(), "lbfgs", budget=Budget(evaluations=60)).value < 1e-12
 
 
 def test_damaged_checkpoint_is_refused(tmp_path):
@@ -238,7 +273,7 @@ def test_checkpoint_that_cannot_be_written_is_refused_before_the_first_evaluatio
     def refused(*_args, **_options):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("tempfile.mkstemp", refused)
+    monkeypatch.setattr("optimizers.checkpoint._create", refused)
     with pytest.raises(PermissionError, match=r"cannot write checkpoint .*run.pt"):
         iterate(problem, "cma", checkpoint=tmp_path / "run.pt")
 

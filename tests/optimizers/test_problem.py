@@ -56,7 +56,7 @@ def test_unusable_boxes_are_named(box, message):
         Problem({"part": box})
 
 
-@pytest.mark.parametrize("shape", [0, -1, (2, 0), (1.5,)])
+@pytest.mark.parametrize("shape", [0, -1, (2, 0), (1.5,), 2.0, None, "ab", True])
 def test_unusable_shapes_are_refused(shape):
     with pytest.raises(ValueError, match="shape"):
         Box(shape)
@@ -135,7 +135,9 @@ def test_errors_of_the_function_pass_and_its_argument_is_its_own():
     [
         (lambda x: x, False, "value of one design"),
         (lambda x: x.sum(), True, r"value with shape \(2,\), got \(\)"),
-        (lambda x: "low", False, "numbers as its value, got str"),
+        (lambda x: "low", False, r"numbers as its value, or .* got str"),
+        (lambda x: 1j, False, "complex numbers have no order"),
+        (lambda x: [x.sum(), [1.0]], False, r"or the tuple \(value, constraints\), got list"),
         (lambda x: (x.sum(1), x[:, 0]), True, r"constraints with shape \(2, m\), got \(2,\)"),
     ],
 )

@@ -186,6 +186,13 @@ def test_run_without_any_success_says_so(method):
 
 
 @every_method
+def test_start_that_cannot_be_evaluated_is_left(method):
+    """All methods must look elsewhere: the start alone fails."""
+    problem = boxed(lambda x: sphere(x - 0.3) / sphere(x).sign(), 3, -1.0, 1.0, [0.0] * 3)
+    assert minimize(problem, method, budget=Budget(evaluations=1500)).value < 1e-2
+
+
+@every_method
 def test_storm_of_failures_still_gets_down(method):
     solved = 0
     for seed in range(3):
