@@ -29,6 +29,7 @@ from geomopt.render import (
 )
 
 Direction = tuple[float, float, float]
+CHANNELS = ("mask", "depth", "normal", "color")
 FILES = {"images": "png", "depth": "npy", "normal": "png"}
 MESH_SUFFIXES = (".obj", ".ply", ".stl", ".off", ".glb")
 FIELD_OF_VIEW = 40.0  # degrees, vertical, of rendered views
@@ -115,7 +116,7 @@ class Views:
         )
 
     def _with(self, change: Callable[[Tensor], Tensor], cameras: Camera) -> Views:
-        parts = {name: getattr(self, name) for name in ("mask", "depth", "normal", "color")}
+        parts = {name: getattr(self, name) for name in CHANNELS}
         return replace(
             self,
             cameras=cameras,
@@ -146,7 +147,7 @@ def load_views(path: str | Path, *, count: int, size: int, seed: int, up: str = 
         raise InputError(
             f"data must be a folder with transforms.json or a mesh file ({known}), got {path}"
         )
-    views = read_views(path).shrunk(size)
+    views = read_views(path, size=size)
     if up != "auto":
         return replace(views, up=upright(path, up))
     mean = views.cameras.camera_to_world[:, :3, 1].double().mean(dim=0)
@@ -160,32 +161,33 @@ def upright(path: Path, up: str) -> Direction:
     return float(axis == "x"), float(axis == "y"), float(axis == "z")
 
 
-def read_views(path: str | Path) -> Views:
+def read_views(path: str | Path, *, size: int | None = None) -> Views:
     """The images, masks, depths and normals that a transforms.json names.
 
-    RGBA images carry their mask; RGB ones need a mask file or a background of one colour. Depth and
-    normal are used when all frames have them. Raises InputError that names the frame.
+    size: largest side in pixels, to which each image is shrunk as it is read. RGBA images carry
+    their mask; RGB ones need a mask file or a background of one colour. Depth and normal are used
+    when all frames have them. Raises InputError that names the frame.
     """
     transforms = read_transforms(path)
-    resolution, scale = transforms.cameras.resolution, transforms.depth_scale
-    files = [file for file in transforms.images if file is not None]
-    frames = [
-        images.read_color(*pair, resolution) for pair in zip(files, transforms.masks, strict=True)
-    ]
-    depths = [
-        images.read_depth(file, resolution, scale) for file in transforms.depths if file is not None
-    ]
-    normals = [
-        images.read_normal(file, resolution) for file in transforms.normals if file is not None
-    ]
-    return Views(
-        cameras=transforms.cameras,
-        mask=torch.stack([mask for _, mask in frames]),
-        color=torch.stack([color for color, _ in frames]),
-        depth=torch.stack(depths) if len(depths) == len(files) else None,
-        normal=torch.stack(normals) if len(normals) == len(files) else None,
-        names=tuple(file.name for file in files),
-    )
+    resolution = transforms.cameras.resolution
+    frames = []
+    for index, file in enumerate(transforms.images):
+        assert file is not None  # read_transforms has refused frames without an image
+        color, mask = images.read_color(file, transforms.masks[index], resolution)
+        depth, normal = transforms.depths[index], transforms.normals[index]
+        if depth is not None:
+            depth = images.read_depth(depth, resolution, transforms.depth_scale)[None]
+        if normal is not None:
+            normal = images.read_normal(normal, resolution)[None]
+        camera = transforms.cameras[index]
+        frame = Views(camera, mask[None], depth, normal, color[None], (file.name,))
+        frames.append(frame if size is None else frame.shrunk(size))
+    parts = {}
+    for name in CHANNELS:
+        values = [getattr(frame, name) for frame in frames]
+        parts[name] = None if any(value is None for value in values) else torch.cat(values)
+    cameras = Camera.stack([frame.cameras for frame in frames])
+    return Views(cameras, **parts, names=tuple(frame.names[0] for frame in frames))
 
 
 def render_views(

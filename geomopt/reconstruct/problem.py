@@ -2,8 +2,8 @@
 compared with them.
 
 The parameters are a signed distance at the grid points, in units of a cell, the grid's deformation,
-the 21 weights of each cell, and colours at the grid points when images have them and no depth
-(FlexiCubes, Shen et al. 2023, sections 4 and 5). The loss
+the 21 weights of each cell, and colours at the grid points when the images have some (FlexiCubes,
+Shen et al. 2023, sections 4 and 5). The loss
 
     mask + depth + normal + color  +  deviation (L_dev)  +  sign changes (entropy)  +  |weights - 1|
 
@@ -140,7 +140,9 @@ class ReconstructionProblem(Problem):
         border = self._border()
         sdf = carve(self.targets, self.grid.points.cpu()) / self.cell
         sdf = torch.where(border, sdf.clamp(min=1.0), sdf).clamp(-BAND, BAND)
-        self.colored = views.color is not None and views.depth is None and settings.color_weight > 0
+        # the colours of views that were rendered here are only shading
+        photographed = views.color is not None and views.reference is None
+        self.colored = photographed and settings.color_weight > 0
         # points on the border stay outside, so that the surface closes
         parts = {"sdf": Box(self.grid.point_count, torch.where(border, 0.5, -torch.inf), start=sdf)}
         if settings.extraction == "flexicubes":

@@ -68,7 +68,7 @@ def test_the_result_lies_in_the_coordinates_of_the_input_at_any_scale(torus, tmp
     )
 
 
-def test_colours_are_fitted_where_images_have_them_and_no_depth(torus, tmp_path):
+def test_colours_are_fitted_where_images_have_them(torus, tmp_path):
     mesh = Mesh.load(torus)
     green = replace(mesh, colors=torch.tensor([[0.1, 0.9, 0.2]]).expand(len(mesh.vertices), 3))
     views = replace(render_views(green, 8, (64, 64), seed=0), depth=None, normal=None)
