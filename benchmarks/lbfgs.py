@@ -3,10 +3,9 @@
     python benchmarks/lbfgs.py
 
 Medians over random starts of the gradients that are needed until the value has fallen by all but
-1e-8 of what there is to gain (1e-4 in float32), and the CPU time an iteration with many parameters
+1e-8 of what there is to gain (1e-6 in float32), and the CPU time an iteration with many parameters
 takes beside its evaluation. "far" starts a hundred times farther out, without bounds. "ends" is
-where a run of ours stopped by itself. Both keep the same number of pairs unless "default" says
-otherwise. One thread.
+where our runs stopped by themselves. Each with its own defaults: SciPy keeps 10 pairs. One thread.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from optimizers import Box, Evaluation, Lbfgs, Problem, iterate
 from optimizers.testing import boxed, ellipsoid, rosenbrock, rotated
 
 LIMIT = 3000  # gradients of a run
-PAIRS = 10  # that SciPy keeps by default
 
 
 def random(*shape, seed):
@@ -59,7 +57,7 @@ def turned_bowl(x):
 
 def cases():
     """Name, function, dimension, half width of the box, starts."""
-    for d, starts in ((10, 15), (40, 5), (100, 3)):
+    for d, starts in ((10, 15), (40, 3), (100, 3)):
         yield "ellipsoid", ellipsoid, d, 5.0, starts
         yield "ellipsoid, turned", rotated(ellipsoid, d), d, 5.0, starts
     yield "rosenbrock", rosenbrock, 10, 5.0, 15
@@ -72,9 +70,9 @@ def cases():
     yield "turned bowl, bounds", turned_bowl, 200, 1.0, 5
 
 
-def ours(problem, memory):
+def ours(problem):
     """Values in the order of the gradients, and why it ended."""
-    search, values = Lbfgs(memory=memory).start(problem), []
+    search, values = Lbfgs().start(problem), []
     while search.done is None and len(values) < LIMIT:
         query = search.ask()
         evaluation = problem.evaluate(query.points, 1)
@@ -91,7 +89,7 @@ def theirs(problem):
         values.append(float(answer.value[0]))
         return values[-1], answer.gradient[0].double().numpy()
 
-    options = {"ftol": 1e-15, "gtol": 1e-12, "maxfun": LIMIT, "maxiter": LIMIT, "maxcor": PAIRS}
+    options = {"ftol": 1e-15, "gtol": 1e-12, "maxfun": LIMIT, "maxiter": LIMIT}
     bounds = np.stack((problem.lower.double().numpy(), problem.upper.double().numpy()), 1)
     scipy_minimize(
         value_and_gradient,
@@ -109,15 +107,13 @@ def needed(values, goal):
 
 
 def compare(variants):
-    print(f"{'':38}{'gradients':>25}{'ratio to scipy':>19}{'ends':>7}")
-    header = f"{'ours':>9}{'default':>8}{'scipy':>8}{'ours':>10}{'default':>9}"
-    print(f"{'function':24}{'d':>4}  {'':8}{header}")
+    print(f"{'function':24}{'d':>4}  {'':8}{'ours':>9}{'scipy':>8}{'ratio':>8}{'ends':>7}")
     for variant in variants:
-        dtype, share = (torch.float32, 1e-4) if variant == "float32" else (torch.float64, 1e-8)
+        dtype, share = (torch.float32, 1e-6) if variant == "float32" else (torch.float64, 1e-8)
         for name, function, d, width, starts in cases():
             if variant == "far" and ("bounds" in name or d > 10):
                 continue
-            if variant == "float32" and d == 100:
+            if variant == "float32" and "ellipsoid" in name and d > 10:
                 continue
             rows, ends = [], []
             for seed in range(starts):
@@ -126,15 +122,15 @@ def compare(variants):
                 start = start * width * (100 if variant == "far" else 1)
                 bound = math.inf if variant == "far" else width
                 problem = boxed(function, d, -bound, bound, start.tolist(), dtype=dtype)
-                runs = [ours(problem, PAIRS), ours(problem, Lbfgs().memory)]
-                ends.append(len(runs[1][0]) if runs[1][1] else math.inf)
-                traces = [runs[0][0], runs[1][0], theirs(problem)]
-                lowest = min(map(min, traces))
-                goal = lowest + share * (traces[0][0] - lowest)
-                rows.append([needed(trace, goal) for trace in traces])
-            a, b, c = (median(column) for column in zip(*rows, strict=True))
-            print(f"{name:24}{d:4}  {variant:8}{a:9.0f}{b:8.0f}{c:8.0f}{a / c:10.2f}{b / c:9.2f}"
-                  f"{median(ends):7.0f}", flush=True)  # fmt: skip
+                run, reason = ours(problem)
+                reference = theirs(problem)
+                ends.append(len(run) if reason else math.inf)
+                lowest = min(*run, *reference)
+                goal = lowest + share * (run[0] - lowest)
+                rows.append([needed(run, goal), needed(reference, goal)])
+            a, b = (median(column) for column in zip(*rows, strict=True))
+            print(f"{name:24}{d:4}  {variant:8}{a:9.0f}{b:8.0f}{a / b:8.2f}{median(ends):7.0f}",
+                  flush=True)  # fmt: skip
 
 
 def overhead(many=800_000, warm=25, rounds=10):
@@ -152,7 +148,7 @@ def overhead(many=800_000, warm=25, rounds=10):
             return answer
 
     for label, bound in (("without bounds", math.inf), ("in a box", 1.0)):
-        for memory in (PAIRS, Lbfgs().memory):
+        for memory in (10, Lbfgs().memory):
             start = torch.full((many,), 0.5)
             box = Box(many, -bound, bound, start=start)
             stream = iterate(Bowl({"x": box}, differentiable=True), Lbfgs(memory=memory))
