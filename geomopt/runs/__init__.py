@@ -3,10 +3,10 @@
 A `Spec` (spec.py) is read from TOML by building frozen dataclasses from its tables (settings.py)
 and written back by toml.py. `execute` (execute.py) starts its task, iterates, and hands each
 iterate to a recorder (recorder.py), which keeps the directory that `Run` (store.py) reads. Every
-file is replaced atomically or appended in a way that can be taken back (geomopt/files.py), one process at a
-time (lock.py), and a signal waits for the end of an iterate (interruption.py). So a run may be
-killed at any moment and goes on when the same command is given again. `report.write` tells the
-story in one HTML file.
+file is replaced atomically or appended in a way that can be taken back (geomopt/files.py), one
+process at a time (lock.py), and a signal waits for the end of an iterate (interruption.py). So a
+run may be killed at any moment and goes on when the same command is given again. `report.write`
+tells the story in one HTML file.
 
     from geomopt.runs import execute, load
 

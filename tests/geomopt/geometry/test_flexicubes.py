@@ -10,8 +10,8 @@ import warp as wp
 from warp.geometry import IsoSurfaceNets
 
 from geomopt.geometry.flexicubes import extract_surface, used_deformation, used_weights
-from geomopt.geometry.flexicubes_layout import lay_out
-from geomopt.geometry.flexicubes_topology import connect
+from geomopt.geometry.flexicubes.connectivity import connect
+from geomopt.geometry.flexicubes.layout import lay_out
 from geomopt.geometry.grid import DenseGrid
 from geomopt.geometry.topology import Topology
 

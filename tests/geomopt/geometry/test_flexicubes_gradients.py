@@ -5,8 +5,8 @@ import torch
 
 from geomopt.errors import InputError
 from geomopt.geometry.flexicubes import extract_surface, used_deformation, used_weights
-from geomopt.geometry.flexicubes_layout import lay_out
-from geomopt.geometry.flexicubes_topology import connect
+from geomopt.geometry.flexicubes.connectivity import connect
+from geomopt.geometry.flexicubes.layout import lay_out
 from geomopt.geometry.grid import DenseGrid
 from geomopt.geometry.regularizers import sign_change_loss
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from geomopt.geometry.flexicubes_tables import EDGE_CORNERS, LONGEST_LOOP, tables
+from geomopt.geometry.flexicubes.tables import EDGE_CORNERS, LONGEST_LOOP, tables
 
 TABLES = tables(torch.device("cpu"))
 LOOPS = TABLES.loop_of_edge.numpy()

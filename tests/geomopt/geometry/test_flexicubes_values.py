@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from geomopt.errors import InputError
-from geomopt.geometry.flexicubes_values import check_values
+from geomopt.geometry.flexicubes.values import check_values
 
 # past two blocks of the kernel, which takes 16 kB at a time, with some values left over
 COUNT = {torch.float32: 2 * 4096 + 37, torch.float64: 2 * 2048 + 37}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import warp as wp
 
-from geomopt.geometry.flexicubes_topology_kernels import along
+from geomopt.geometry.flexicubes.connectivity_kernels import along
 
 
 @wp.func

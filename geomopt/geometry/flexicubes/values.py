@@ -9,7 +9,7 @@ import warp as wp
 from torch import Tensor
 
 from geomopt.errors import InputError, check_tensor
-from geomopt.geometry.flexicubes_values_kernels import LINE, LINES, value_kernels
+from geomopt.geometry.flexicubes.values_kernels import LINE, LINES, value_kernels
 from geomopt.launch import initialize, launch
 
 # integers as wide as the floats, and the bits of infinity; those of NaN are above or negative

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geomopt.geometry import large_tensors
-from geomopt.geometry.flexicubes_deviation_kernels import deviation_kernels
-from geomopt.geometry.flexicubes_kernels import kernels
-from geomopt.geometry.flexicubes_layout import Fields, Layout
-from geomopt.geometry.flexicubes_quad_kernels import quad_kernels
-from geomopt.geometry.flexicubes_tables import tables
-from geomopt.geometry.flexicubes_topology import Connectivity, connect
+from geomopt.geometry.flexicubes import large_tensors
+from geomopt.geometry.flexicubes.connectivity import Connectivity, connect
+from geomopt.geometry.flexicubes.deviation_kernels import deviation_kernels
+from geomopt.geometry.flexicubes.layout import Fields, Layout
+from geomopt.geometry.flexicubes.quad_kernels import quad_kernels
+from geomopt.geometry.flexicubes.tables import tables
+from geomopt.geometry.flexicubes.vertex_kernels import kernels
 from geomopt.launch import Vectors, differentiable, launch, warp_scalar
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import warp as wp
 
-from geomopt.geometry.flexicubes_kernels import weight_row
-from geomopt.geometry.flexicubes_topology_kernels import along
+from geomopt.geometry.flexicubes.connectivity_kernels import along
+from geomopt.geometry.flexicubes.vertex_kernels import weight_row
 
 
 @cache

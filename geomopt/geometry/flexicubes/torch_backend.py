@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geomopt.geometry.flexicubes_layout import Fields, Layout
-from geomopt.geometry.flexicubes_tables import Tables, tables
+from geomopt.geometry.flexicubes.layout import Fields, Layout
+from geomopt.geometry.flexicubes.tables import Tables, tables
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
-from geomopt.geometry import large_tensors
-from geomopt.geometry.flexicubes_values import check_values
-from geomopt.geometry.flexicubes_weights_kernels import weight_kernels
+from geomopt.geometry.flexicubes import large_tensors
+from geomopt.geometry.flexicubes.values import check_values
+from geomopt.geometry.flexicubes.weights_kernels import weight_kernels
 from geomopt.geometry.grid import DenseGrid
 from geomopt.launch import differentiable, launch, warp_scalar
 

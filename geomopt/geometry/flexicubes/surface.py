@@ -1,14 +1,4 @@
-"""FlexiCubes: a mesh out of a scalar field on a grid, differentiable in the field, the grid and the
-weights.
-
-    grid = DenseGrid(32)
-    deformation = used_deformation(raw_deformation, grid)
-    surface = extract_surface(sdf, grid, *used_weights(raw_weights), deformation)
-    loss = image_loss(surface.vertices, surface.faces) + 0.5 * surface.deviation_loss()
-
-Shen et al., "Flexible Isosurface Extraction for Gradient-Based Mesh Optimization", ACM TOG 42(4),
-2023.
-"""
+"""The way in: `extract_surface` and the `Surface` that it returns."""
 
 from __future__ import annotations
 
@@ -18,17 +8,14 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from geomopt.errors import InputError
-from geomopt.geometry import flexicubes_torch, flexicubes_warp
-from geomopt.geometry.flexicubes_layout import Fields, lay_out, surround
-from geomopt.geometry.flexicubes_values import check_values
-from geomopt.geometry.flexicubes_weights import used_deformation, used_weights
+from geomopt.geometry.flexicubes import torch_backend, warp_backend
+from geomopt.geometry.flexicubes.layout import Fields, lay_out, surround
+from geomopt.geometry.flexicubes.values import check_values
 from geomopt.geometry.grid import DenseGrid
 from geomopt.geometry.mesh import Mesh
 
-__all__ = ["Surface", "extract_surface", "used_deformation", "used_weights"]
-
 MODES = ("train", "test")
-BACKENDS = {"warp": flexicubes_warp.extract, "torch": flexicubes_torch.extract}
+BACKENDS = {"warp": warp_backend.extract, "torch": torch_backend.extract}
 
 
 @dataclass(frozen=True, eq=False)

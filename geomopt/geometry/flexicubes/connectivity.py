@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geomopt.geometry import flexicubes_topology_kernels as kernels
-from geomopt.geometry.flexicubes_layout import Layout
-from geomopt.geometry.flexicubes_sign_kernels import sign_kernels
-from geomopt.geometry.flexicubes_tables import tables
+from geomopt.geometry.flexicubes import connectivity_kernels as kernels
+from geomopt.geometry.flexicubes.layout import Layout
+from geomopt.geometry.flexicubes.sign_kernels import sign_kernels
+from geomopt.geometry.flexicubes.tables import tables
 from geomopt.launch import Vectors, launch, warp_scalar
 
 
