@@ -43,6 +43,7 @@ def check_tensor(
             f"{name} must be a floating tensor (float32 or float64), got {value.dtype}"
         )
     check_shape(name, value, shape)
+    _check_values_exist(name, value)
     if like is not None and (value.dtype != like.dtype or value.device != like.device):
         raise InputError(
             f"{name} must have dtype {like.dtype} on {like.device} like the other arguments, "
@@ -79,6 +80,7 @@ def check_indices(name: str, value: object, shape: Sequence[int | None], count: 
     if value.dtype not in (torch.int32, torch.int64):
         raise InputError(f"{name} must be int32 or int64, got {value.dtype}")
     check_shape(name, value, shape)
+    _check_values_exist(name, value)
     if value.numel():
         low, high = (int(bound) for bound in torch.aminmax(value))
         if low < 0 or high >= count:
@@ -86,3 +88,8 @@ def check_indices(name: str, value: object, shape: Sequence[int | None], count: 
                 f"{name} must index into [0, {count}), got values from {low} to {high}"
             )
     return value
+
+
+def _check_values_exist(name: str, value: Tensor) -> None:
+    if value.is_meta:
+        raise InputError(f"{name} must be on a device that holds values, got {value.device}")

@@ -11,10 +11,11 @@ from torch import Tensor
 from geomopt.errors import InputError
 
 
-def _triple(name: str, value: float | Sequence[float]) -> tuple[float, float, float]:
-    values = tuple(value) if isinstance(value, Sequence) else (value,) * 3
-    if len(values) != 3:
-        raise InputError(f"{name} must be one number or three, got {len(values)}: {value}")
+def _triple(name: str, value: float | Sequence[float] | Tensor) -> tuple[float, float, float]:
+    given = value.tolist() if hasattr(value, "tolist") else value  # pyright: ignore
+    values = tuple(given) if isinstance(given, Sequence) else (given,) * 3
+    if len(values) != 3 or not all(isinstance(one, int | float) for one in values):
+        raise InputError(f"{name} must be one number or three, got {value!r}")
     return values  # pyright: ignore[reportReturnType]
 
 
@@ -24,13 +25,14 @@ class DenseGrid:
     arithmetic.
 
     resolution: cells along each axis, one int or three. lower, upper: corners of the box, one
-    number or three. Grid point (i, j, k) has index (i (R_y + 1) + j) (R_z + 1) + k: z varies
-    fastest. Cell (i, j, k), whose lower corner is that point, has index (i R_y + j) R_z + k.
+    number or three (a sequence, an array or a tensor). Grid point (i, j, k) has index
+    (i (R_y + 1) + j) (R_z + 1) + k: z varies fastest. Cell (i, j, k), whose lower corner is that
+    point, has index (i R_y + j) R_z + k. Raises InputError for anything else.
     """
 
     resolution: int | Sequence[int]
-    lower: float | Sequence[float] = -1.0
-    upper: float | Sequence[float] = 1.0
+    lower: float | Sequence[float] | Tensor = -1.0
+    upper: float | Sequence[float] | Tensor = 1.0
     device: torch.device | str = "cpu"
     dtype: torch.dtype = torch.float32
 

@@ -186,6 +186,11 @@ def read_views(path: str | Path, *, size: int | None = None) -> Views:
     for name in CHANNELS:
         values = [getattr(frame, name) for frame in frames]
         parts[name] = None if any(value is None for value in values) else torch.cat(values)
+    if bool((parts["mask"] == 1).all()):
+        raise InputError(
+            f"the masks of {path} cover all of every image: give images or masks that tell the "
+            "object from its surroundings"
+        )
     cameras = Camera.stack([frame.cameras for frame in frames])
     return Views(cameras, **parts, names=tuple(frame.names[0] for frame in frames))
 

@@ -23,20 +23,27 @@ BACKGROUND_SPREAD = 0.02  # colours of an image's border that differ less are on
 def read_color(
     path: Path, mask_path: Path | None, resolution: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Colour (H, W, 3), multiplied by the mask, and mask (H, W, 1) of one frame, in [0, 1]."""
+    """Colour (H, W, 3), multiplied by the mask, and mask (H, W, 1) of one frame, in [0, 1].
+
+    The mask is that of its file, else the alpha channel, else what differs from a border of one
+    colour. An alpha channel that is opaque everywhere tells something only where the border does
+    not: there the object fills the image.
+    """
     pixels = _read_pixels(path, resolution)
     if pixels.shape[-1] < 3:
-        pixels = pixels[..., :1].expand(-1, -1, 3)
-    color = pixels[..., :3]
+        pixels = torch.cat([pixels[..., :1].expand(-1, -1, 3), pixels[..., 1:]], dim=-1)
+    color, alpha = pixels[..., :3], pixels[..., 3:]
     if mask_path is not None:
         mask = _read_pixels(mask_path, resolution)
         mask = mask[..., -1:] if mask.shape[-1] in (2, 4) else mask[..., :1]
         return color * mask, mask
-    if pixels.shape[-1] == 4:
-        return color * pixels[..., 3:], pixels[..., 3:]
+    if alpha.numel() and float(alpha.min()) < 1:
+        return color * alpha, alpha
     border = torch.cat([color[0], color[-1], color[:, 0], color[:, -1]])
     background = border.median(dim=0).values
     if float((border - background).abs().amax(dim=-1).quantile(0.95)) > BACKGROUND_SPREAD:
+        if alpha.numel():
+            return color, alpha
         raise InputError(
             f"image {path} has no alpha channel, its frame names no mask_path, and its border is "
             "not of one colour: give RGBA images or masks, so that the object is known from its "

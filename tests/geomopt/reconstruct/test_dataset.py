@@ -154,6 +154,38 @@ def test_an_even_background_tells_the_object_and_an_uneven_one_is_refused(tmp_pa
         read_color(tmp_path / "noise.png", None, (8, 8))
 
 
+def test_an_opaque_alpha_channel_leaves_the_mask_to_the_background(tmp_path):
+    pixels = np.full((8, 8, 4), 255, dtype=np.uint8)
+    pixels[3:5, 2:6, :3] = (10, 80, 40)
+    Image.fromarray(pixels).save(tmp_path / "opaque.png")
+    _, mask = read_color(tmp_path / "opaque.png", None, (8, 8))
+    assert float(mask.sum()) == 8
+    pixels[..., :3] = np.random.default_rng(0).integers(0, 255, (8, 8, 3))
+    Image.fromarray(pixels).save(tmp_path / "close_up.png")
+    _, mask = read_color(tmp_path / "close_up.png", None, (8, 8))
+    assert float(mask.sum()) == 64
+
+
+def test_grey_images_keep_their_alpha_channel(tmp_path):
+    pixels = np.zeros((4, 4, 2), dtype=np.uint8)
+    pixels[1, 2] = (51, 255)
+    Image.fromarray(pixels).save(tmp_path / "grey.png")
+    color, mask = read_color(tmp_path / "grey.png", None, (4, 4))
+    assert float(mask.sum()) == 1
+    assert color[1, 2].tolist() == pytest.approx([0.2, 0.2, 0.2])
+
+
+def test_masks_that_cover_every_image_are_refused(views, tmp_path):
+    full = replace(
+        views,
+        mask=torch.ones_like(views.mask),
+        color=torch.rand(views.color.shape, generator=torch.Generator().manual_seed(0)),
+    )
+    write_views(full, tmp_path)
+    with pytest.raises(InputError, match="cover all of every image"):
+        read_views(tmp_path)
+
+
 def test_integer_depth_is_scaled_and_floating_depth_is_not(tmp_path):
     Image.fromarray(np.full((2, 2), 1500, dtype=np.uint16)).save(tmp_path / "depth.png")
     np.save(tmp_path / "depth.npy", np.array([[1.5, np.nan], [-1.0, np.inf]]))
