@@ -46,7 +46,7 @@ tests of all methods pick it up.
 
 from optimizers.budget import Budget
 from optimizers.constraints import AugmentedLagrangian
-from optimizers.driver import Iterate, Result, iterate, minimize
+from optimizers.driver import Iterate, Result, iterate, last_iterate, minimize
 from optimizers.evaluation import FEASIBLE, Evaluation, Incumbent, Query
 from optimizers.gradient.adam import Adam
 from optimizers.gradient.lbfgs import Lbfgs
@@ -70,5 +70,6 @@ __all__ = [
     "Query",
     "Result",
     "iterate",
+    "last_iterate",
     "minimize",
 ]

@@ -54,18 +54,24 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
         raise
 
 
-def load(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """The state of a file.
-
-    Raises ValueError where it is damaged or belongs to another run, and tells what differs.
-    """
+def read(path: Path, device: torch.device) -> dict[str, Any]:
+    """The state of a file, whosever it is. Raises ValueError where the file is damaged."""
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-        found = dict(state["identity"])
+        return {**state, "identity": dict(state["identity"]), "last": state["last"]}
     except OSError:
         raise
     except Exception as error:  # damaged files raise errors of many kinds
         raise ValueError(f"checkpoint {path} is damaged or not a checkpoint: {error}") from error
+
+
+def load(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """The state of a file of this run.
+
+    Raises ValueError where it is damaged or belongs to another run, and tells what differs.
+    """
+    state = read(path, device)
+    found = state["identity"]
     differences = [
         f"{name} is {found.get(name)!r} in the file and {wanted!r} now"
         for name, wanted in identity.items()

@@ -128,6 +128,18 @@ def minimize(
     return run.result()
 
 
+def last_iterate(
+    checkpoint: str | PathLike[str], device: torch.device | str = "cpu"
+) -> Iterate | None:
+    """The newest record of a checkpoint file, None if it was written before the first.
+
+    A run writes its checkpoint before it hands the record out, so one that was killed in between
+    has a record there that nobody has seen. Raises ValueError where the file is damaged.
+    """
+    last = files.read(Path(checkpoint), torch.device(device))["last"]
+    return None if last is None else Iterate(**last)
+
+
 class _Run:
     """One run: the books between the problem and the method."""
 

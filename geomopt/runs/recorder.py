@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 import optimizers
@@ -72,12 +71,9 @@ class Recorder:
         if not file.exists():
             return None
         try:
-            state = torch.load(file, map_location=self.problem.device, weights_only=True)
-            return None if state["last"] is None else optimizers.Iterate(**state["last"])
-        except Exception as error:  # a damaged file raises errors of many kinds
-            raise InputError(
-                f"{file} is damaged ({type(error).__name__}); delete it to begin the run anew"
-            ) from error
+            return optimizers.last_iterate(file, self.problem.device)
+        except ValueError as error:
+            raise InputError(f"{error}; delete it to begin the run anew") from error
 
     def _write_frame(self, iteration: int, x: Tensor) -> None:
         scene = self.problem.scene(self.problem.parameters_of(x))

@@ -22,6 +22,7 @@ from optimizers import (
     Lbfgs,
     Problem,
     iterate,
+    last_iterate,
     minimize,
 )
 from optimizers.testing import boxed, noisy, rosenbrock, rotated, sphere
@@ -360,3 +361,15 @@ def test_public_names_are_documented():
     for name in optimizers.__all__:
         member = getattr(optimizers, name)
         assert not callable(member) or member.__doc__, name
+
+
+def test_the_last_record_of_a_checkpoint_can_be_read(tmp_path):
+    file = tmp_path / "run.pt"
+    problem = Problem.from_callable(lambda x: (x**2).sum(), [-1.0] * 2, [1.0] * 2)
+    records = list(iterate(problem, "cma", budget=Budget(iterations=3), checkpoint=file))
+    last = last_iterate(file)
+    assert last.iteration == 2
+    assert torch.equal(last.x, records[-1].x)
+    file.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"run\.pt is damaged"):
+        last_iterate(file)
