@@ -18,6 +18,8 @@ from geomopt.render import Camera
 
 DEPTH_STEP = 0.02  # share of the depth by which neighbouring pixels of one surface may differ
 BACKGROUND_SPREAD = 0.02  # colours of an image's border that differ less are one background
+LOSSY_SPREAD = 0.06  # the same near edges in a lossy file, whose ringing is no object
+LOSSY = (".jpg", ".jpeg", ".webp")
 
 
 def read_color(
@@ -49,7 +51,8 @@ def read_color(
             "not of one colour: give RGBA images or masks, so that the object is known from its "
             "surroundings"
         )
-    mask = ((color - background).abs().amax(dim=-1, keepdim=True) > 2 * BACKGROUND_SPREAD).float()
+    spread = LOSSY_SPREAD if path.suffix.lower() in LOSSY else BACKGROUND_SPREAD
+    mask = ((color - background).abs().amax(dim=-1, keepdim=True) > 2 * spread).float()
     return color * mask, mask
 
 

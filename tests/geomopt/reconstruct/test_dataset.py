@@ -154,6 +154,16 @@ def test_an_even_background_tells_the_object_and_an_uneven_one_is_refused(tmp_pa
         read_color(tmp_path / "noise.png", None, (8, 8))
 
 
+def test_ringing_around_an_object_in_a_lossy_file_is_background(tmp_path):
+    axis = np.linspace(-1, 1, 96)
+    disc = (axis[:, None] ** 2 + axis**2 < 0.4)[..., None]
+    pixels = np.where(disc, (30, 120, 60), 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "disc.jpg", quality=85)
+    _, mask = read_color(tmp_path / "disc.jpg", None, (96, 96))
+    extra = float(mask.sum()) / disc.sum() - 1
+    assert -0.01 < extra < 0.04  # the pixels along the outline are 5 % of the disc
+
+
 def test_an_opaque_alpha_channel_leaves_the_mask_to_the_background(tmp_path):
     pixels = np.full((8, 8, 4), 255, dtype=np.uint8)
     pixels[3:5, 2:6, :3] = (10, 80, 40)
