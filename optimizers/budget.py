@@ -13,7 +13,8 @@ from optimizers.evaluation import FEASIBLE, Incumbent
 class Budget:
     """Limits of a run; None is no limit, and the run ends at the first one that is met.
 
-    evaluations: price in values; a value with its gradient costs the problem's `gradient_cost`.
+    evaluations: price in values; a value with its gradient costs the problem's `gradient_cost`. The
+        last round may go over by what is left of it.
     gradients: points with gradients.
     iterations: rounds of ask and tell.
     seconds: time inside the run, over all its resumptions.

@@ -124,7 +124,8 @@ class RunningAdam:
             moved = moved.where(ok, torch.where(found, 0.5 * (good + last), self._around(last)))
             good = good.where(ok, last)
             if self.failures >= PATIENCE:
-                self.done = "all evaluations failed"
+                some = bool(self.found.any())
+                self.done = f"converged: {PATIENCE} failures" if some else "all evaluations failed"
         waiting = len(moved)  # the searches that a short budget left out stay where they are
         self.x = moved if waiting == len(self.x) else torch.cat((moved, self.x[waiting:]))
         self.good = good if waiting == len(self.good) else torch.cat((good, self.good[waiting:]))

@@ -198,3 +198,16 @@ def test_current_values_do_not_confuse_evaluation_of_many_parameters():
     last = list(islice(iterate(problem, Adam(step_size=0.05)), 60))[-1]
     assert last.best_value < 5000 * 0.25 * 1e-2
     assert isinstance(problem.evaluate(problem.start[None]), Evaluation)
+
+
+def test_adam_that_only_fails_from_some_point_on_ends_with_what_it_has():
+    calls = []
+
+    def fun(x):
+        calls.append(1)
+        return x.square().sum() * (1.0 if len(calls) <= 3 else math.nan)
+
+    problem = Problem.from_callable(fun, [-1.0] * 2, [1.0] * 2, [0.5, 0.5], differentiable=True)
+    result = minimize(problem, "adam", budget=Budget(iterations=10_000))
+    assert result.value < 0.5
+    assert result.reason.startswith("converged: ")
