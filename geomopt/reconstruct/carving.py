@@ -43,6 +43,13 @@ def _mask_rays(views: Views, index: int) -> tuple[Tensor, Tensor]:
     return pixel_rays(views.cameras[index], columns[::step] + 0.5, rows[::step] + 0.5)
 
 
+def cut_off(views: Views) -> int:
+    """In how many views the object reaches the border of the image, so that parts may be unseen."""
+    covered = views.mask[..., 0] > 0.5
+    edges = [covered[:, 0], covered[:, -1], covered[:, :, 0], covered[:, :, -1]]
+    return int(torch.stack([edge.any(dim=1) for edge in edges]).any(dim=0).sum())
+
+
 def bounding_cube(views: Views) -> tuple[Tensor, float]:
     """Centre (3,) and half width of a cube that surely holds the object: from the cones of the
     masks.

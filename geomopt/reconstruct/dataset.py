@@ -165,20 +165,21 @@ def read_views(path: str | Path, *, size: int | None = None) -> Views:
     """The images, masks, depths and normals that a transforms.json names.
 
     size: largest side in pixels, to which each image is shrunk as it is read. RGBA images carry
-    their mask; RGB ones need a mask file or a background of one colour. Depth and normal are used
-    when all frames have them. Raises InputError that names the frame.
+    their mask; RGB ones need a mask file, a background of one colour or one without depth. Depth
+    and normal are used when all frames have them. Raises InputError that names the frame.
     """
     transforms = read_transforms(path)
     resolution = transforms.cameras.resolution
     frames = []
     for index, file in enumerate(transforms.images):
         assert file is not None  # read_transforms has refused frames without an image
-        color, mask = images.read_color(file, transforms.masks[index], resolution)
-        depth, normal = transforms.depths[index], transforms.normals[index]
-        if depth is not None:
-            depth = images.read_depth(depth, resolution, transforms.depth_scale)[None]
-        if normal is not None:
-            normal = images.read_normal(normal, resolution)[None]
+        depth = normal = None
+        if (depth_file := transforms.depths[index]) is not None:
+            depth = images.read_depth(depth_file, resolution, transforms.depth_scale)[None]
+        if (normal_file := transforms.normals[index]) is not None:
+            normal = images.read_normal(normal_file, resolution)[None]
+        known = None if depth is None else depth[0]
+        color, mask = images.read_color(file, transforms.masks[index], resolution, known)
         camera = transforms.cameras[index]
         frame = Views(camera, mask[None], depth, normal, color[None], (file.name,))
         frames.append(frame if size is None else frame.shrunk(size))

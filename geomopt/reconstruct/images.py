@@ -23,13 +23,14 @@ LOSSY = (".jpg", ".jpeg", ".webp")
 
 
 def read_color(
-    path: Path, mask_path: Path | None, resolution: tuple[int, int]
+    path: Path, mask_path: Path | None, resolution: tuple[int, int], depth: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Colour (H, W, 3), multiplied by the mask, and mask (H, W, 1) of one frame, in [0, 1].
 
     The mask is that of its file, else the alpha channel, else what differs from a border of one
-    colour. An alpha channel that is opaque everywhere tells something only where the border does
-    not: there the object fills the image.
+    colour, else where depth (H, W, 1) is known if most of its border is not. An alpha channel that
+    is opaque everywhere tells something only where the others do not: there the object fills the
+    image.
     """
     pixels = _read_pixels(path, resolution)
     if pixels.shape[-1] < 3:
@@ -41,9 +42,12 @@ def read_color(
         return color * mask, mask
     if alpha.numel() and float(alpha.min()) < 1:
         return color * alpha, alpha
-    border = torch.cat([color[0], color[-1], color[:, 0], color[:, -1]])
+    border = _border(color)
     background = border.median(dim=0).values
     if float((border - background).abs().amax(dim=-1).quantile(0.95)) > BACKGROUND_SPREAD:
+        if depth is not None and float((_border(depth) > 0).float().mean()) < 0.5:
+            known = (depth > 0).float()
+            return color * known, known
         if alpha.numel():
             return color, alpha
         raise InputError(
@@ -54,6 +58,10 @@ def read_color(
     spread = LOSSY_SPREAD if path.suffix.lower() in LOSSY else BACKGROUND_SPREAD
     mask = ((color - background).abs().amax(dim=-1, keepdim=True) > 2 * spread).float()
     return color * mask, mask
+
+
+def _border(image: Tensor) -> Tensor:
+    return torch.cat([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
 def read_depth(path: Path, resolution: tuple[int, int], scale: float) -> Tensor:

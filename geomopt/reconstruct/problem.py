@@ -13,6 +13,7 @@ fits objects of any size.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,12 +33,13 @@ from geomopt.geometry import (
     sign_change_loss,
 )
 from geomopt.reconstruct import pictures
-from geomopt.reconstruct.carving import bounding_box, carve
+from geomopt.reconstruct.carving import bounding_box, carve, cut_off
 from geomopt.reconstruct.dataset import Views, load_views
 from geomopt.render import antialias, interpolate, losses, rasterize
 from geomopt.viewer.scene import Scene
 from optimizers import METHODS, Box, Budget, Evaluation, Problem
 
+_log = logging.getLogger(__name__)
 MARGIN = 2  # cells between the object's box and the border of the grid
 BAND = 3.0  # cells; the carved distance is cut off beyond it
 COMPARED = ("chamfer", "f1", "normal_consistency", "normals_over_5", "edge_chamfer", "edge_f1")
@@ -127,6 +129,14 @@ class ReconstructionProblem(Problem):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.settings, self.views, self.seed = settings, views, seed
+        cut = cut_off(views)
+        if cut > len(views) / 2 and views.depth is None:
+            _log.warning(
+                "the object reaches the border in %d of %d images: what no image shows whole is "
+                "guessed; take some from farther away",
+                cut,
+                len(views),
+            )
         lower, upper = bounding_box(views)
         # the frame in which the fit happens: world = center + scale * frame
         self.center, self.scale_factor = (lower + upper) / 2, float((upper - lower).max()) / 2

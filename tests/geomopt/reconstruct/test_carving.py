@@ -8,7 +8,7 @@ import torch
 from geomopt.errors import InputError
 from geomopt.geometry import DenseGrid, extract_surface, sdf, signed_distance
 from geomopt.reconstruct import render_views
-from geomopt.reconstruct.carving import bounding_box, carve, pixel_rays
+from geomopt.reconstruct.carving import bounding_box, carve, cut_off, pixel_rays
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +86,11 @@ def test_empty_masks_and_poses_that_contradict_each_other_are_refused(views):
     turned = replace(views, cameras=replace(views.cameras, world_to_camera=pose), depth=None)
     with pytest.raises(InputError, match=r"do not fit each other.*camera-to-world|do not surround"):
         bounding_box(turned)
+
+
+def test_views_that_cut_the_object_off_are_counted(views):
+    assert cut_off(views) == 0
+    mask = views.mask.clone()
+    mask[2, 0, 40] = 1.0
+    mask[5, 50, -1] = 1.0
+    assert cut_off(replace(views, mask=mask)) == 2

@@ -188,12 +188,25 @@ def test_grey_images_keep_their_alpha_channel(tmp_path):
 def test_masks_that_cover_every_image_are_refused(views, tmp_path):
     full = replace(
         views,
+        depth=None,
         mask=torch.ones_like(views.mask),
         color=torch.rand(views.color.shape, generator=torch.Generator().manual_seed(0)),
     )
     write_views(full, tmp_path)
     with pytest.raises(InputError, match="cover all of every image"):
         read_views(tmp_path)
+
+
+def test_depth_tells_the_object_where_the_background_has_none(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    depth = torch.zeros(8, 8, 1)
+    depth[3:5, 2:6] = 1.5
+    color, mask = read_color(tmp_path / "noise.png", None, (8, 8), depth)
+    assert torch.equal(mask, (depth > 0).float())
+    assert float(color[0].sum()) == 0
+    with pytest.raises(InputError, match="has no alpha channel"):
+        read_color(tmp_path / "noise.png", None, (8, 8), depth + 1.0)
 
 
 def test_integer_depth_is_scaled_and_floating_depth_is_not(tmp_path):
