@@ -165,7 +165,7 @@ class ReconstructionProblem(Problem):
             )
             parts["corner_weights"] = Box((cells, 8), 0.01, 1.99, start=1.0, scale=1.0)
             parts["edge_weights"] = Box((cells, 12), 0.01, 1.99, start=1.0, scale=1.0)
-            parts["split_weights"] = Box((cells,), 0.005, 0.995, start=0.5, scale=0.25)
+            parts["split_weights"] = Box((cells,), 0.005, 0.995, start=0.5, scale=1.0)
         if self.colored:
             parts["colors"] = Box((self.grid.point_count, 3), start=0.5)
         super().__init__(parts, differentiable=True, dtype=dtype, device=device)
