@@ -56,8 +56,6 @@ def comparison(mesh: Mesh, views: Views, path: Path) -> None:
 
 def turntable(mesh: Mesh, path: Path, *, up: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> None:
     """A GIF of the mesh turning once about the direction `up` through its middle."""
-    if not len(mesh.faces):
-        return
     lower, upper = mesh.bounds
     center = (lower + upper) / 2
     radius = float((mesh.vertices - center).norm(dim=-1).max())

@@ -236,7 +236,7 @@ class ReconstructionProblem(Problem):
         """Views of one iteration: each epoch goes once through them in an order of its own."""
         count, size = len(self.targets), self.settings.batch
         epoch, place = divmod(iteration, count // size)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
         return torch.randperm(count, generator=generator)[place * size : (place + 1) * size].to(
             self.device
         )
@@ -304,9 +304,13 @@ class ReconstructionProblem(Problem):
     def write_artifacts(self, parameters: dict[str, Tensor], folder: Path) -> None:
         """The mesh as PLY and OBJ, target beside result, and a turntable."""
         mesh = self.mesh(parameters)
-        if len(mesh.faces):
-            mesh.save(folder / "mesh.ply")
-            mesh.save(folder / "mesh.obj")
+        if not len(mesh.faces):
+            raise RuntimeError(
+                "the fit ended without a surface, so there is no mesh to write; give more views or "
+                "steps, a finer resolution, or a smaller sign_change_weight"
+            )
+        mesh.save(folder / "mesh.ply")
+        mesh.save(folder / "mesh.obj")
         shown = mesh.to(dtype=torch.float32)
         pictures.comparison(shown, self.views, folder / "comparison.png")
         pictures.turntable(shown, folder / "turntable.gif", up=self.views.up)

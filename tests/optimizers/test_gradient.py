@@ -145,14 +145,18 @@ def test_lbfgs_is_independent_of_units():
 
 
 def test_lbfgs_backs_away_from_a_region_that_cannot_be_evaluated():
-    function = lambda x: -torch.log(1 - x[:, 0]) - torch.log(x[:, 0]) + (x[:, 1] - 3).square()  # noqa: E731
-    result = minimize(boxed(function, 2, start=[0.01, -4.0]), "lbfgs", budget=Budget(gradients=100))
+    def barrier(x):
+        return -torch.log(1 - x[:, 0]) - torch.log(x[:, 0]) + (x[:, 1] - 3).square()
+
+    result = minimize(boxed(barrier, 2, start=[0.01, -4.0]), "lbfgs", budget=Budget(gradients=100))
     assert torch.allclose(result.x, torch.tensor([0.5, 3.0], dtype=torch.float64), atol=1e-5)
 
 
 def test_lbfgs_looks_for_a_start_that_can_be_evaluated():
-    function = lambda x: torch.where(x[:, 0] < 0, math.nan, 1.0) * sphere(x - 1)  # noqa: E731
-    result = minimize(boxed(function, 2, start=[-1.0, 0.0]), "lbfgs")
+    def half_known(x):
+        return torch.where(x[:, 0] < 0, math.nan, 1.0) * sphere(x - 1)
+
+    result = minimize(boxed(half_known, 2, start=[-1.0, 0.0]), "lbfgs")
     assert result.value < 1e-15
 
 

@@ -126,6 +126,22 @@ def test_the_gradient_of_the_whole_loss_is_that_of_finite_differences(torus, par
     assert (ahead - behind) / (2 * step) == pytest.approx(slope, rel=ROUND_OFF, abs=ROUND_OFF)
 
 
+def test_any_seed_that_a_spec_takes_orders_the_views(torus):
+    task = Reconstruction(data=torus, views=4, batch=2, image_size=16, resolution=8, steps=1)
+    views = render_views(Mesh.load(torus), 4, (16, 16), seed=0)
+    for seed in (0, 2**63 - 1):
+        problem = ReconstructionProblem(task, views, CPU, seed=seed)
+        assert sorted(problem._batch(0).tolist() + problem._batch(1).tolist()) == [0, 1, 2, 3]
+
+
+def test_a_fit_that_lost_its_surface_says_so(torus, tmp_path):
+    problem, result = fitted(data=torus, steps=1)
+    gone = {**result.parameters, "sdf": result.parameters["sdf"].abs() + 1}
+    with pytest.raises(RuntimeError, match="ended without a surface"):
+        problem.write_artifacts(gone, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_pictures_and_meshes_are_written(torus, tmp_path):
     problem, result = fitted(data=torus, steps=5)
     problem.write_artifacts(result.parameters, tmp_path)
