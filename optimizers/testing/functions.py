@@ -1,4 +1,4 @@
-"""Functions and problems with known answers, for tests and benchmarks of optimizers.
+"""Functions with known minima, and what makes harder variants of them.
 
 Functions take points (B, d) and return values (B,), with minimum 0 at the origin (`rosenbrock`: at
 ones). `shifted`, `rotated`, `noisy` and `failing` make variants of them.
