@@ -44,6 +44,7 @@ To add a method: write its settings with `start`, and a running optimizer as in
 tests of all methods pick it up.
 """
 
+from optimizers.box import Box
 from optimizers.budget import Budget
 from optimizers.constraints import AugmentedLagrangian
 from optimizers.driver import Iterate, Result, iterate, last_iterate, minimize
@@ -52,7 +53,8 @@ from optimizers.gradient.adam import Adam
 from optimizers.gradient.lbfgs import Lbfgs
 from optimizers.methods import METHODS
 from optimizers.population.cma import Cma
-from optimizers.problem import Box, Problem
+from optimizers.problem import Model, Problem
+from optimizers.target import LinearizedTarget
 
 __all__ = [
     "FEASIBLE",
@@ -66,6 +68,8 @@ __all__ = [
     "Incumbent",
     "Iterate",
     "Lbfgs",
+    "LinearizedTarget",
+    "Model",
     "Problem",
     "Query",
     "Result",

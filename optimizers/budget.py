@@ -13,7 +13,7 @@ from optimizers.evaluation import FEASIBLE, Incumbent
 class Budget:
     """Limits of a run; None is no limit, and the run ends at the first one that is met.
 
-    evaluations: price in values; a value with its gradient costs the problem's `gradient_cost`. The
+    evaluations: price in values, by `Problem.cost`. The
         last round may go over by what is left of it.
     gradients: points with gradients.
     iterations: rounds of ask and tell.
@@ -50,10 +50,10 @@ class Spent:
     iterations: int = 0
     seconds: float = 0.0
 
-    def charge(self, points: int, order: int, gradient_cost: float) -> None:
-        """Pay one round of ask and tell over some points."""
+    def charge(self, points: int, order: int, price: float) -> None:
+        """Pay one round of ask and tell over some points at a price each."""
         self.iterations += 1
-        self.evaluations += points * (gradient_cost if order else 1)
+        self.evaluations += points * price
         self.gradients += points if order else 0
 
     def remaining(self, budget: Budget, gradient_cost: float) -> float:

@@ -23,6 +23,7 @@ from optimizers.constraints import AugmentedLagrangian
 from optimizers.evaluation import Evaluation, Incumbent, Query, best_row
 from optimizers.methods import METHODS, settings_of
 from optimizers.problem import Problem
+from optimizers.target import LinearizedTarget
 
 HISTORY = ("evaluations", "best_value", "best_violation", "value", "seconds")
 FAILED = "all evaluations failed"
@@ -36,7 +37,8 @@ class Iterate:
     """What is known after one round of ask and tell.
 
     iteration: 0-based.
-    x, value, violation, terms: of the best point (d,) of this round.
+    x, value, violation, terms: of the best point (d,) of this round; the value is a model's or a
+        target's where the query asked for one.
     best_x, best_value, best_violation: of the whole run; the newest where values are `current`.
     evaluations: spent, in prices of one value.
     gradients: points evaluated with gradients.
@@ -223,8 +225,10 @@ class _Run:
             query = self.pending = self.optimizer.ask(left)
             self.settled = True
         try:
+            # a subclass need not know of targets unless its method asks for them
+            aim = {} if query.target is None else {"target": query.target}
             answer = problem.evaluate(
-                query.points, query.order, fidelity=query.fidelity, iteration=iteration
+                query.points, query.order, fidelity=query.fidelity, iteration=iteration, **aim
             )
         finally:
             self.spent.seconds += time.monotonic() - clock
@@ -233,7 +237,8 @@ class _Run:
         self.settled = False
         self.optimizer.tell(query, evaluation)
         self.pending = None
-        self.spent.charge(len(query.points), query.order, problem.gradient_cost)
+        price = problem.cost(query.order, query.fidelity, query.target is not None)
+        self.spent.charge(len(query.points), query.order, price)
         row = best_row(evaluation)
         x, value, violation = (
             query.points[row],
@@ -241,7 +246,7 @@ class _Run:
             float(evaluation.violation[row]),
         )
         events = self.optimizer.events()
-        if self._take_best(Incumbent(x, value, violation)):
+        if self._take_best(Incumbent(x, value, violation), query.is_true):
             events = ("new best", *events)
         if iteration == 0 and problem.start_was_outside:
             events = ("start moved into the box", *events)
@@ -266,17 +271,18 @@ class _Run:
                 f"evaluate must return {len(query.points)} rows, got {len(answer.value)}"
             )
         given = 0 if answer.constraints is None else answer.constraints.shape[1]
-        if self.problem.constraints not in (None, given):
+        if query.target is None and self.problem.constraints not in (None, given):
             raise ValueError(
                 f"evaluate must return {self.problem.constraints} constraints, got {given}"
             )
         return answer.to(query.points)
 
-    def _take_best(self, newest: Incumbent) -> bool:
+    def _take_best(self, newest: Incumbent, is_true: bool) -> bool:
         """Keep the method's best if it is better; the newest success where values are current."""
-        offered = newest if self.problem.current else self.optimizer.best
+        current = self.problem.current and is_true
+        offered = newest if current else self.optimizer.best
         better = self.best.worse_than(offered.value, offered.violation)
-        if offered.value < math.inf and (better or self.problem.current):
+        if offered.value < math.inf and (better or current):
             self.best = Incumbent(offered.x, offered.value, offered.violation)
         return better
 
@@ -335,7 +341,7 @@ class _Run:
             "spent": dataclasses.asdict(self.spent),
             "best": vars(self.best),
             "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(HISTORY)),
-            "pending": None if self.pending is None else vars(self.pending),
+            "pending": None if self.pending is None else _plain_query(self.pending),
             "last": None if self.last is None else vars(self.last),
         }
         files.save(self.path, state)
@@ -353,9 +359,18 @@ class _Run:
         self.spent = Spent(**state["spent"])
         self.best = Incumbent(**state["best"])
         self.history = [tuple(row) for row in state["history"].tolist()]
-        self.pending = None if state["pending"] is None else Query(**state["pending"])
+        self.pending = None if state["pending"] is None else _query(state["pending"])
         self.last = None if state["last"] is None else Iterate(**state["last"])
         self.saved_iteration = self.spent.iterations
+
+
+def _plain_query(query: Query) -> dict[str, Any]:
+    return vars(query) | {"target": None if query.target is None else vars(query.target)}
+
+
+def _query(state: dict[str, Any]) -> Query:
+    target = state.pop("target")
+    return Query(**state, target=None if target is None else LinearizedTarget(**target))
 
 
 def _fields(settings: Any) -> tuple[Any, ...]:

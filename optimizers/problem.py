@@ -4,87 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from optimizers.box import Box
 from optimizers.checks import check_count, check_number
 from optimizers.evaluation import Evaluation
+from optimizers.functions import Answers
+from optimizers.target import LinearizedTarget
 
 Bound = float | Sequence[float] | Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Box:
-    """One named part of a design: an array with bounds.
+class Model:
+    """A cheaper version of a problem's function: a coarse simulation, a learned surrogate.
 
-    shape: of the array, an integer or a sequence of them, () for a number.
-    lower, upper: a number or an array of that shape, -inf and inf where free.
-    start: where a search begins; by default the middle, or nearest to 0 where a side is free.
-    scale: size of a typical change, the unit of every step size; by default the width, or 1 where
-        a side is free.
+    function: with the arguments and results of the function it stands for.
+    cost: of one value, in evaluations of the true function.
+    differentiable: whether gradients come from it by torch autograd.
     """
 
-    shape: Any = ()
-    lower: Any = -math.inf
-    upper: Any = math.inf
-    start: Any = None
-    scale: Any = None
+    function: Callable[[Any], Any]
+    cost: float = 0.01
+    differentiable: bool = False
 
     def __post_init__(self) -> None:
-        given = self.shape
-        shape = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
-        shape = tuple(shape)
-        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
-            raise ValueError(f"shape must hold positive integers, got {self.shape}")
-        object.__setattr__(self, "shape", shape)
-
-    @property
-    def size(self) -> int:
-        """How many numbers the part holds."""
-        return math.prod(self.shape)
-
-    def flat(
-        self, dtype: torch.dtype, device: torch.device
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """lower, upper, start and scale as vectors (size,); ValueError if one does not fit."""
-
-        def vector(name: str, value: Any) -> Tensor:
-            try:
-                tensor = torch.as_tensor(value, dtype=dtype, device=device).detach()
-                tensor = tensor.expand(self.shape).reshape(-1).clone()  # pyright: ignore
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise ValueError(
-                    f"{name} must be a number or an array of shape {self.shape}, got {value!r:.80}"
-                ) from error
-            if bool(tensor.isnan().any()):
-                raise ValueError(f"{name} must not hold NaN, got {value!r:.80}")
-            return tensor
-
-        lower, upper = vector("lower", self.lower), vector("upper", self.upper)
-        if not bool((lower < upper).all()):
-            at = int((lower >= upper).nonzero()[0])
-            raise ValueError(
-                f"lower must be below upper everywhere, got {float(lower[at])} and "
-                f"{float(upper[at])} at entry {at}"
-            )
-        bounded = lower.isfinite() & upper.isfinite()
-        if self.start is None:
-            start = torch.where(bounded, 0.5 * lower + 0.5 * upper, 0.0).clamp(lower, upper)
-        else:
-            start = vector("start", self.start)
-        if not bool(start.isfinite().all()):
-            raise ValueError("start must be finite")
-        if self.scale is None:
-            scale = torch.where(bounded, upper - lower, 1.0)
-        else:
-            scale = vector("scale", self.scale)
-        if not bool(((scale > 0) & scale.isfinite()).all()):
-            raise ValueError("scale must be positive and finite")
-        return lower, upper, start, scale
+        if not callable(self.function):
+            raise TypeError(f"function must be callable, got {type(self.function).__name__}")
+        check_number("cost", self.cost, least=0)
 
 
 class Problem:
@@ -95,9 +47,15 @@ class Problem:
         constraints), feasible where <= 0. With `batched` it takes tensors with a leading dimension
         B and returns (B,) or ((B,), (B, m)). For full control, write a subclass instead that
         overrides the method `evaluate`.
+    outer: F of a composite value F(Phi(x)). Then `evaluate` is Phi and returns the outputs (k,), or
+        (B, k) with `batched`; F takes them, in torch, to the value or (value, constraints).
+    models: cheaper versions of `evaluate` by fidelity, numbers in [0, 1); methods that know how ask
+        them, and believe them as far as the true one bears them out.
     constraints: their number m; None when only an evaluation tells.
+    equalities: how many of them, the last ones, are to be zero instead of <= 0.
     differentiable: whether order 1 can be answered; for a given function, by torch autograd.
     gradient_cost: price of a value with its gradient, in evaluations.
+    inner_share: part of a price that Phi alone takes; below 1 where F is the costly one.
     current: True when values depend on the iteration (schedules, sampled views); then the newest
         iterate is the result.
     dtype, device: of all tensors; by default those of the tensors in the boxes, else float64, CPU.
@@ -110,10 +68,14 @@ class Problem:
         parameters: Mapping[str, Box],
         evaluate: Callable[[dict[str, Tensor]], Any] | None = None,
         *,
+        outer: Callable[[Tensor], Any] | None = None,
+        models: Mapping[float, Model] | None = None,
         constraints: int | None = None,
+        equalities: int = 0,
         batched: bool = False,
         differentiable: bool = False,
         gradient_cost: float = 3,
+        inner_share: float = 1.0,
         current: bool | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -133,16 +95,27 @@ class Problem:
             raise TypeError(f"evaluate must be a function, got {type(evaluate).__name__}")
         if constraints is not None:
             check_count("constraints", constraints, least=0)
+        check_count("equalities", equalities, least=0)
+        if equalities > (constraints or math.inf):
+            raise ValueError(
+                f"equalities must be at most the {constraints} constraints, got {equalities}"
+            )
+        if outer is not None and (evaluate is None or not callable(outer)):
+            raise TypeError("outer must be a function of what evaluate returns")
         check_number("gradient_cost", gradient_cost, above=0)
+        check_number("inner_share", inner_share, above=0, most=1)
+        self.models = _checked_models(models or {})
         self.parameters = dict(parameters)
         self.dtype, self.device = dtype, device
         self.constraints = 0 if constraints is None and evaluate is None else constraints
+        self.equalities, self.composite = equalities, outer is not None
+        self.inner_share = inner_share
         self.differentiable = differentiable
         self.gradient_cost = gradient_cost
         if current is not None:
             self.current = current
         self._function = evaluate
-        self._batched = batched
+        self._answers = Answers(self.parameters_of, outer, batched, equalities, inner_share == 1)
 
         parts, self._slices, offset = [], {}, 0
         for name, box in self.parameters.items():
@@ -176,13 +149,18 @@ class Problem:
             with `batched` it takes (B, d) and returns (B,) or ((B,), (B, m)).
         lower, upper, start: (d,), or numbers where another of them tells d.
         differentiable: fun is written in torch, and gradients come from autograd.
-        options: as for `Problem`.
+        options: as for `Problem`; the functions of `models` take what fun takes.
         """
         if not callable(fun):
             raise TypeError(f"fun must be a function, got {type(fun).__name__}")
+        if options.get("models"):
+            options["models"] = {
+                fidelity: replace(model, function=_of_x(model.function))
+                for fidelity, model in _checked_models(options["models"]).items()
+            }
         return cls(
             {"x": Box((_length(lower, upper, start),), lower, upper, start)},
-            lambda named: fun(named["x"]),
+            _of_x(fun),
             batched=batched,
             differentiable=differentiable,
             **options,
@@ -193,6 +171,31 @@ class Problem:
         """Only a box, for ask and tell by hand with answers from a robot, a cluster."""
         options.setdefault("differentiable", True)
         return cls({"x": Box((_length(lower, upper, start),), lower, upper, start)}, **options)
+
+    @property
+    def surrogate(self) -> float | None:
+        """Fidelity of the cheapest model with gradients, None where there is none."""
+        costs = [(model.cost, key) for key, model in self.models.items() if model.differentiable]
+        return min(costs)[1] if costs else None
+
+    @property
+    def trajectories(self) -> dict[str, tuple[slice, tuple[int, ...]]]:
+        """Place in the flat design and shape, time first, of every part that is a trajectory."""
+        boxes = self.parameters.items()
+        return {name: (self._slices[name], box.shape) for name, box in boxes if box.trajectory}
+
+    def cost(self, order: int = 0, fidelity: float | None = None, target: bool = False) -> float:
+        """Price of one point, in evaluations of the true function.
+
+        A curvature is charged as one tangent of Phi for every coordinate where the problem is
+        composite, and else as one gradient of the gradient. A target needs Phi alone.
+        """
+        prices = (1.0, self.gradient_cost, self.gradient_cost * (1 + self.dimension))
+        price = prices[order]
+        if order == 2 and self.composite and not target:
+            price = 1 + (self.gradient_cost - 1) * self.dimension
+        share = self.inner_share if target else 1.0
+        return price * share * (1.0 if fidelity is None else self.models[fidelity].cost)
 
     def parameters_of(self, x: Tensor) -> dict[str, Tensor]:
         """The named parts of a flat design (..., d): views (..., *shape)."""
@@ -233,10 +236,18 @@ class Problem:
         return points.clamp(self.lower, self.upper)
 
     def evaluate(
-        self, x: Tensor, order: int = 0, *, fidelity: float | None = None, iteration: int = 0
+        self,
+        x: Tensor,
+        order: int = 0,
+        *,
+        fidelity: float | None = None,
+        iteration: int = 0,
+        target: LinearizedTarget | None = None,
     ) -> Evaluation:
-        """Values, and gradients where order is 1, at designs x (B, d).
+        """Values, from order 1 on gradients, at order 2 curvatures, at designs x (B, d).
 
+        fidelity: which of `models`, None for the true one.
+        target: a function of the outputs to evaluate instead of the value.
         iteration: 0-based index of the round of ask and tell, for values that follow a schedule.
         An exception in the user's function is a bug and passes through; values that are not finite
         are failed rows.
@@ -246,90 +257,34 @@ class Problem:
             raise ValueError(
                 "this problem is only a box: answer its queries yourself with ask and tell"
             )
-        if fidelity is not None:
-            raise ValueError(f"this problem has no fidelities, got fidelity={fidelity}")
-        if order not in (0, 1) or (order == 1 and not self.differentiable):
+        if fidelity is not None and fidelity not in self.models:
+            allowed = f"None or one of {sorted(self.models)}" if self.models else "None"
+            raise ValueError(f"fidelity must be {allowed} for this problem, got {fidelity}")
+        model = None if fidelity is None else self.models[fidelity]
+        differentiable = self.differentiable if model is None else model.differentiable
+        if order not in (0, 1, 2) or (order > 0 and not differentiable):
             raise ValueError(
-                f"order must be {'0 or 1' if self.differentiable else '0'} for this problem, "
+                f"order must be {'0, 1 or 2' if differentiable else '0'} for this problem, "
                 f"got {order}"
             )
-        if self._batched:
-            return self._evaluated(x, order)
-        rows = [self._evaluated(x[i : i + 1], order) for i in range(len(x))]
-        if len({row.constraints is None or row.constraints.shape[1] for row in rows}) > 1:
-            raise ValueError("fun must return the same number of constraints at every point")
-
-        def stacked(name: str) -> Tensor | None:
-            parts = [getattr(row, name) for row in rows]
-            return None if parts[0] is None else torch.cat(parts)
-
-        names = ("value", "constraints", "gradient", "constraint_gradient", "ok")
-        return Evaluation(*(stacked(name) for name in names))  # pyright: ignore
-
-    def _evaluated(self, x: Tensor, order: int) -> Evaluation:
-        """One call of the function: on all rows when it is batched, else on the only row."""
-        with torch.inference_mode(False), torch.set_grad_enabled(order == 1):
-            x = x.detach().clone()  # the function may write into its argument
-            x.requires_grad_(order == 1)
-            named = self.parameters_of(x if self._batched else x[0])
-            returned = self._function(named)  # pyright: ignore[reportOptionalCall]
-            value, constraints = returned if isinstance(returned, tuple) else (returned, None)
-            value = self._tensor("value", value, (len(x),))
-            if constraints is not None:
-                constraints = self._tensor("constraints", constraints, (len(x), -1))
-            if order == 0:
-                return Evaluation(value, constraints)
-            if not value.requires_grad:
-                raise ValueError(
-                    "differentiable=True, but the value of fun does not depend on its argument "
-                    "through torch operations; if it is constant there, add 0 * x.sum()"
-                )
-            gradient = _row_gradients(value, x, keep_graph=constraints is not None)
-            jacobian = None
-            if constraints is not None:
-                columns = [
-                    _row_gradients(column, x, keep_graph=True) for column in constraints.unbind(1)
-                ]
-                jacobian = (
-                    torch.stack(columns, 1) if columns else x.new_zeros(len(x), 0, x.shape[1])
-                )
-            return Evaluation(value, constraints, gradient, jacobian)
-
-    def _tensor(self, name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
-        try:
-            if isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
-                value = torch.stack([torch.as_tensor(item) for item in value], -1)
-            tensor = torch.as_tensor(value)
-            if tensor.is_complex():
-                raise TypeError("complex numbers have no order")
-            tensor = tensor.to(self.device, self.dtype)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"fun must return numbers as its {name}, or the tuple (value, constraints), "
-                f"got {type(value).__name__}: {error}"
-            ) from error
-        fits = (
-            tensor.shape[:1] == shape[:1] and tensor.ndim == len(shape) if self._batched else True
-        )
-        fits = fits and (tensor.numel() == 1 or name != "value" or self._batched)
-        if not fits:
-            allowed = f"({shape[0]},)" if name == "value" else f"({shape[0]}, m)"
-            raise ValueError(
-                f"fun must return its {name} "
-                f"{'with shape ' + allowed if self._batched else 'of one design'}, "
-                f"got {tuple(tensor.shape)}"
-            )
-        return tensor.reshape(shape)
+        function = self._function if model is None else model.function
+        return self._answers.evaluate(function, x, order, target)
 
 
-def _row_gradients(values: Tensor, x: Tensor, keep_graph: bool) -> Tensor:
-    """Gradients (B, d) of values (B,) at independent rows x (B, d): one backward of the sum."""
-    if not values.requires_grad:
-        return torch.zeros_like(x)  # a constraint may be constant in x
-    (gradient,) = torch.autograd.grad(
-        values.sum(), x, retain_graph=keep_graph, materialize_grads=True
+def _of_x(fun: Callable[[Tensor], Any]) -> Callable[[dict[str, Tensor]], Any]:
+    return lambda named: fun(named["x"])
+
+
+def _checked_models(models: Any) -> dict[float, Model]:
+    fits = isinstance(models, Mapping) and all(
+        isinstance(key, float | int) and 0 <= key < 1 and isinstance(model, Model)
+        for key, model in models.items()
     )
-    return gradient
+    if not fits:
+        raise ValueError(
+            f"models must map fidelities in [0, 1) to optimizers.Model, got {models!r:.80}"
+        )
+    return dict(models)
 
 
 def _precision_and_place(

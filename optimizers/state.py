@@ -47,14 +47,17 @@ class Settings(Protocol):
     """A method: a frozen dataclass of its settings.
 
     name: as in `METHODS`.
-    order: highest order it asks for.
+    order: the least order that the true model must answer; a method with 0 may still ask for
+        gradients where the problem has them.
     handles_constraints: whether it reads `Evaluation.constraints`; if not, the driver puts the
         augmented Lagrangian around it.
+    by_rank: whether it asks the same queries when an increasing function is put on the value.
     """
 
     name: ClassVar[str]
     order: ClassVar[int]
     handles_constraints: ClassVar[bool]
+    by_rank: ClassVar[bool]
 
     def start(self, problem: Problem, seed: int = 0) -> Any:
         """A running optimizer for this problem; the same seed asks the same queries."""

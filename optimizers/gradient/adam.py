@@ -46,6 +46,7 @@ class Adam:
     name: ClassVar[str] = "adam"
     order: ClassVar[int] = 1
     handles_constraints: ClassVar[bool] = False
+    by_rank: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_number("step_size", self.step_size, above=0)

@@ -47,6 +47,7 @@ class Lbfgs:
     name: ClassVar[str] = "lbfgs"
     order: ClassVar[int] = 1
     handles_constraints: ClassVar[bool] = False
+    by_rank: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_count("memory", self.memory)

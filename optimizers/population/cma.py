@@ -54,6 +54,7 @@ class Cma:
     name: ClassVar[str] = "cma"
     order: ClassVar[int] = 0
     handles_constraints: ClassVar[bool] = True
+    by_rank: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.population is not None:
