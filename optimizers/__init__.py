@@ -47,6 +47,7 @@ tests of all methods pick it up.
 from optimizers.box import Box
 from optimizers.budget import Budget
 from optimizers.constraints import AugmentedLagrangian
+from optimizers.direct_search.covering import DirectSearch
 from optimizers.driver import Iterate, Result, iterate, last_iterate, minimize
 from optimizers.evaluation import FEASIBLE, Evaluation, Incumbent, Query
 from optimizers.gradient.adam import Adam
@@ -64,6 +65,7 @@ __all__ = [
     "Box",
     "Budget",
     "Cma",
+    "DirectSearch",
     "Evaluation",
     "Incumbent",
     "Iterate",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
+from optimizers.direct_search.covering import DirectSearch
 from optimizers.gradient.adam import Adam
 from optimizers.gradient.lbfgs import Lbfgs
 from optimizers.population.cma import Cma
 
-METHODS: dict[str, type[Any]] = {method.name: method for method in (Adam, Lbfgs, Cma)}
+METHODS: dict[str, type[Any]] = {method.name: method for method in (Adam, Lbfgs, Cma, DirectSearch)}
 
 
 def settings_of(method: Any) -> Any:

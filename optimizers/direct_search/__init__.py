@@ -1,0 +1,1 @@
+"""Methods that poll around the best point, and need values only."""
