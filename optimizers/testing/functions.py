@@ -78,13 +78,16 @@ def failing(function: Function, share: float, seed: int = 0) -> Function:
 def boxed(
     function: Callable[[Tensor], Any],
     dimension: int,
-    lower: float = -5.0,
-    upper: float = 5.0,
+    lower: Any = -5.0,
+    upper: Any = 5.0,
     start: Any = None,
     **options: Any,
 ) -> Problem:
-    """A differentiable problem in a cube from a function of (B, d). options: as for `Problem`."""
-    bounds = ([lower] * dimension, [upper] * dimension)
+    """A differentiable problem in a box from a function of (B, d), by default in a cube.
+
+    lower, upper: numbers or (d,). options: as for `Problem`.
+    """
+    bounds = [side if hasattr(side, "__len__") else [side] * dimension for side in (lower, upper)]
     options.setdefault("differentiable", True)
     return Problem.from_callable(function, *bounds, start, batched=True, **options)
 

@@ -7,6 +7,7 @@ import itertools
 import logging
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,6 +22,18 @@ from optimizers.testing import (
     sphere,
 )
 
+COMPOSITE = {"target-surrogate"}  # methods for values F(Phi(x)) only
+SLOW = {"bayes": 40}  # evaluations that a model costing seconds can be asked for here
+ROUGH = {  # last steps of fixed length or random samples: right to this share of the width
+    "adam": 0.01,
+    "icem": 0.01,
+    "mppi": 0.01,
+    "consensus": 0.01,
+    "mixed-order": 0.01,
+    "bayes": 0.05,
+}
+PRECISE = 1e-3
+
 every_method = pytest.mark.parametrize("method", METHODS)
 every_precision = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
@@ -30,21 +43,33 @@ def stream(problem: Problem, method, rounds: int, seed: int = 0, **options):
     return list(itertools.islice(iterate(problem, method, seed=seed, **options), rounds))
 
 
+def evaluations(method: str, wanted: int) -> int:
+    return min(wanted, SLOW.get(method, wanted))
+
+
+def posed(method: str, function, *arguments, **options) -> Problem:
+    """A problem in the form that the method takes, with its queries noted in the list `asked`."""
+    if method in COMPOSITE:
+        options["outer"], function = function, torch.clone
+    return recorded(boxed(function, *arguments, **options))
+
+
 def recorded(problem: Problem) -> Problem:
     """The same problem, with its queries noted."""
     problem.asked = []
     evaluate = problem.evaluate
 
-    def noting(x, order=0, *, fidelity=None, iteration=0):
-        problem.asked.append((x.clone(), order, iteration))
-        return evaluate(x, order, fidelity=fidelity, iteration=iteration)
+    def noting(x, order=0, *, fidelity=None, iteration=0, target=None):
+        problem.asked.append((x.clone(), order, iteration, target is not None))
+        return evaluate(x, order, fidelity=fidelity, iteration=iteration, target=target)
 
     problem.evaluate = noting
     return problem
 
 
-def valley(dtype=torch.float64, **options) -> Problem:
-    return recorded(boxed(rosenbrock, 4, -2.0, 2.0, [-1.2, 1.0, -0.5, 0.3], dtype=dtype, **options))
+def valley(method: str, dtype=torch.float64, **options) -> Problem:
+    start = [-1.2, 1.0, -0.5, 0.3]
+    return posed(method, rosenbrock, 4, -2.0, 2.0, start, dtype=dtype, **options)
 
 
 def same_queries(first: Problem, second: Problem) -> bool:
@@ -56,9 +81,10 @@ def same_queries(first: Problem, second: Problem) -> bool:
 @every_precision
 def test_same_seed_asks_the_same_and_leaves_the_global_generator_alone(method, dtype):
     before = torch.get_rng_state()
-    first, second = valley(dtype), valley(dtype)
-    stream(first, method, 30, seed=3)
-    stream(second, method, 30, seed=3)
+    first, second = valley(method, dtype), valley(method, dtype)
+    rounds = evaluations(method, 30)
+    stream(first, method, rounds, seed=3)
+    stream(second, method, rounds, seed=3)
     assert same_queries(first, second)
     assert torch.equal(torch.get_rng_state(), before)
     assert all(x.dtype == dtype for x, *_ in first.asked)
@@ -67,8 +93,10 @@ def test_same_seed_asks_the_same_and_leaves_the_global_generator_alone(method, d
 @every_method
 @pytest.mark.parametrize("constrained", [False, True])
 def test_resumed_run_equals_the_unbroken_one(method, constrained, tmp_path):
-    make = (lambda: recorded(quadratic_program()[0])) if constrained else valley
-    rounds = 60
+    if constrained and method in COMPOSITE:
+        pytest.skip("the constrained problem is not composite")
+    make = (lambda: recorded(quadratic_program()[0])) if constrained else (lambda: valley(method))
+    rounds = evaluations(method, 60)
     unbroken = make()
     whole = stream(unbroken, method, rounds, seed=1)
     cuts = sorted(random.Random(5).sample(range(1, len(whole) - 1), 3))
@@ -98,14 +126,14 @@ def test_resumed_run_equals_the_unbroken_one(method, constrained, tmp_path):
 def test_exception_in_the_problem_passes_and_the_run_goes_on_from_its_pending_query(
     method, tmp_path
 ):
-    unbroken, broken = valley(), valley()
+    unbroken, broken = valley(method), valley(method)
     stream(unbroken, method, 12)
     evaluate = broken.evaluate
 
-    def crashing(x, order=0, *, fidelity=None, iteration=0):
+    def crashing(x, order=0, *, iteration=0, **asked):
         if iteration == 7:
             raise ZeroDivisionError("a bug of the user")
-        return evaluate(x, order, fidelity=fidelity, iteration=iteration)
+        return evaluate(x, order, iteration=iteration, **asked)
 
     broken.evaluate = crashing
     with pytest.raises(ZeroDivisionError):
@@ -118,26 +146,21 @@ def test_exception_in_the_problem_passes_and_the_run_goes_on_from_its_pending_qu
 @every_method
 @every_precision
 def test_queries_stay_in_the_box(method, dtype):
-    problem = recorded(
-        Problem.from_callable(
-            lambda x: (x * x.new_tensor([1.0, -2.0, 3.0])).sum(-1),
-            [-1.0, -math.inf, 0.3],
-            [0.7, 2.0, math.inf],
-            batched=True,
-            differentiable=True,
-            dtype=dtype,
-        )
-    )
-    last = stream(problem, method, 300)[-1]
+    def slope(x):
+        return (x * x.new_tensor([1.0, -2.0, 3.0])).sum(-1)
+
+    bounds = ([-1.0, -math.inf, 0.3], [0.7, 2.0, math.inf])
+    problem = posed(method, slope, 3, *bounds, dtype=dtype)
+    result = minimize(problem, method, budget=Budget(evaluations=evaluations(method, 2000)))
     for x, *_ in problem.asked:
         assert bool(((x >= problem.lower) & (x <= problem.upper)).all())
     solution = torch.tensor([-1.0, 2.0, 0.3], dtype=dtype)
-    assert torch.allclose(last.best_x, solution, atol=1e-3)
+    assert torch.allclose(result.x, solution, atol=4 * ROUGH.get(method, PRECISE))
 
 
 @every_method
 def test_start_outside_the_box_is_moved_with_a_warning(method, caplog):
-    problem = boxed(sphere, 3, -1.0, 1.0, [9.0, 0.5, -0.5])
+    problem = posed(method, sphere, 3, -1.0, 1.0, [9.0, 0.5, -0.5])
     with caplog.at_level(logging.WARNING, "optimizers"):
         first = stream(problem, method, 1)[0]
     assert problem.start.tolist() == [1.0, 0.5, -0.5]
@@ -148,38 +171,40 @@ def test_start_outside_the_box_is_moved_with_a_warning(method, caplog):
 @every_method
 @pytest.mark.parametrize("limit", [1, 7, 50, 203])
 def test_budget_is_exceeded_by_less_than_one_point(method, limit):
-    problem = valley()
+    problem, limit = valley(method), evaluations(method, limit)
     result = minimize(problem, method, budget=Budget(evaluations=limit))
-    charged = sum(len(x) * (problem.gradient_cost if order else 1) for x, order, _ in problem.asked)
+    prices = [problem.cost(order, None, aimed) for _, order, _, aimed in problem.asked]
+    charged = sum(len(asked[0]) * p for asked, p in zip(problem.asked, prices, strict=True))
     assert result.evaluations == charged
-    assert charged < limit + problem.gradient_cost
+    assert charged < limit + max(prices)
     assert result.reason == "evaluations" or result.reason.startswith("converged")
     assert len(result.history["value"]) == result.iterations == len(problem.asked)
 
 
 @every_method
 def test_batches_that_fail_as_a_whole_are_survived(method):
-    problem = valley()
+    problem = valley(method)
     evaluate = problem.evaluate
 
-    def flaky(x, order=0, *, fidelity=None, iteration=0):
-        answer = evaluate(x, order, fidelity=fidelity, iteration=iteration)
-        bad = iteration % 10 in (0, 4)
-        return Evaluation(answer.value, gradient=answer.gradient, ok=answer.ok & (not bad))
+    def flaky(x, order=0, *, iteration=0, **asked):
+        answer = evaluate(x, order, iteration=iteration, **asked)
+        return replace(answer, ok=answer.ok & (iteration % 10 not in (0, 4)))
 
     problem.evaluate = flaky
-    records = stream(problem, method, 150)
+    records = stream(problem, method, evaluations(method, 150))
     assert records[0].value == math.inf
     assert records[-1].best_value < float(rosenbrock(problem.start))
 
 
 @every_method
 def test_run_without_any_success_says_so(method):
-    problem = valley()
-    problem.evaluate = lambda x, order=0, **_: Evaluation(
-        torch.full((len(x),), math.nan), gradient=torch.zeros_like(x) if order else None
+    problem = valley(method)
+    evaluate = problem.evaluate
+    problem.evaluate = lambda x, order=0, **asked: replace(
+        evaluate(x, order, **asked), ok=torch.zeros(len(x), dtype=torch.bool)
     )
-    result = minimize(problem, method, budget=Budget(evaluations=3000))
+    budget = Budget(evaluations=evaluations(method, 3000))
+    result = minimize(problem, method, budget=budget)
     assert result.reason == "all evaluations failed"
     assert result.value == math.inf
     assert torch.equal(result.x, problem.start)
@@ -188,24 +213,32 @@ def test_run_without_any_success_says_so(method):
 @every_method
 def test_start_that_cannot_be_evaluated_is_left(method):
     """All methods must look elsewhere: the start alone fails."""
-    problem = boxed(lambda x: sphere(x - 0.3) / sphere(x).sign(), 3, -1.0, 1.0, [0.0] * 3)
-    assert minimize(problem, method, budget=Budget(evaluations=1500)).value < 1e-2
+
+    def fun(x):
+        return sphere(x - 0.3) / sphere(x).sign()
+
+    problem = posed(method, fun, 3, -1.0, 1.0, [0.0] * 3)
+    budget = Budget(evaluations=evaluations(method, 1500))
+    assert minimize(problem, method, budget=budget).value < 1e-2
 
 
 @every_method
 def test_storm_of_failures_still_gets_down(method):
+    target = 0.1 if method in SLOW else 1e-3  # from 18
+    budget = Budget(evaluations=2 * evaluations(method, 1500), target=target)
     solved = 0
-    for seed in range(3):
-        problem = boxed(failing(shifted(sphere, 0.4), 0.2, seed), 5, -2.0, 2.0, [-1.5] * 5)
-        result = minimize(problem, method, budget=Budget(evaluations=3000, target=1e-3), seed=seed)
+    for seed in range(1 if method in SLOW else 3):
+        fun = failing(shifted(sphere, 0.4), 0.2, seed)
+        problem = posed(method, fun, 5, -2.0, 2.0, [-1.5] * 5)
+        result = minimize(problem, method, budget=budget, seed=seed)
         solved += result.reason == "target"
-    assert solved == 3
+    assert solved == seed + 1
 
 
 @every_method
 @every_precision
 def test_state_is_plain_and_independent_of_the_running_search(method, dtype):
-    problem = valley(dtype)
+    problem = valley(method, dtype)
     settings = METHODS[method]()
     optimizer, other = settings.start(problem, seed=2), settings.start(problem, seed=9)
 
@@ -214,19 +247,22 @@ def test_state_is_plain_and_independent_of_the_running_search(method, dtype):
         for _ in range(rounds):
             query = running.ask()
             asked.append(query.points.clone())
-            running.tell(query, problem.evaluate(query.points, query.order))
+            running.tell(query, answer(query))
         return asked
+
+    def answer(query):
+        return problem.evaluate(query.points, query.order, target=query.target)
 
     advance(optimizer, 17)
     pending = optimizer.ask()  # a state may be taken between ask and tell
     buffer = io.BytesIO()
     state = optimizer.state_dict()
     torch.save(state, buffer)
-    optimizer.tell(pending, problem.evaluate(pending.points, pending.order))
+    optimizer.tell(pending, answer(pending))
     expected = advance(optimizer, 9)
     buffer.seek(0)
     other.load_state_dict(torch.load(buffer, weights_only=True))
-    other.tell(pending, problem.evaluate(pending.points, pending.order))
+    other.tell(pending, answer(pending))
     assert all(torch.equal(a, b) for a, b in zip(expected, advance(other, 9), strict=True))
     third = settings.start(problem, seed=4)
     third.load_state_dict(state)  # the copy did not change while its owner went on
@@ -235,7 +271,7 @@ def test_state_is_plain_and_independent_of_the_running_search(method, dtype):
 
 @every_method
 def test_answers_that_do_not_fit_are_refused(method):
-    optimizer = METHODS[method]().start(valley())
+    optimizer = METHODS[method]().start(valley(method))
     query = optimizer.ask()
     with pytest.raises(ValueError, match="rows"):
         optimizer.tell(query, Evaluation(torch.zeros(len(query.points) + 1)))
@@ -243,17 +279,19 @@ def test_answers_that_do_not_fit_are_refused(method):
 
 @every_method
 def test_constraints_are_met(method):
+    if method in COMPOSITE:
+        pytest.skip("the problem is not composite")
     problem, solution, _ = quadratic_program()
-    result = minimize(problem, method, budget=Budget(evaluations=3000), seed=0)
+    budget = Budget(evaluations=evaluations(method, 3000))
+    result = minimize(problem, method, budget=budget, seed=0)
     assert result.violation <= 1e-6
-    # Adam's last steps are as long as its step size; the others converge
-    assert torch.allclose(result.x, solution, atol=0.05 if method == "adam" else 1e-3)
+    assert torch.allclose(result.x, solution, atol=10 * ROUGH.get(method, 0.1 * PRECISE))
 
 
-@pytest.mark.parametrize("method", [name for name, kind in METHODS.items() if kind.order == 0])
-def test_ranks_decide_where_only_values_are_asked(method):
+@pytest.mark.parametrize("method", [name for name, kind in METHODS.items() if kind.by_rank])
+def test_ranks_decide_where_a_method_says_so(method):
     plain, grown, lifted = (
-        recorded(boxed(lambda x, f=f: f(sphere(x - 0.3)), 4, start=[2.0] * 4))
+        recorded(boxed(lambda x, f=f: f(sphere(x - 0.3)), 4, start=[2.0] * 4, differentiable=False))
         for f in (lambda v: v, lambda v: torch.exp(v / 4), lambda v: v + 1024.0)
     )
     for problem in (plain, grown, lifted):
@@ -274,7 +312,7 @@ def test_settings_are_frozen_and_named(method):
 @every_method
 def test_searches_live_on_the_device_of_the_problem(method, device, tmp_path):
     def make():
-        return boxed(rosenbrock, 4, -2.0, 2.0, [-1.2, 1.0, -0.5, 0.3], device=device)
+        return valley(method, device=device)
 
     options = {"checkpoint": tmp_path / "run.pt"}
     first = minimize(make(), method, budget=Budget(iterations=20), **options)
