@@ -204,6 +204,32 @@ class RunningCma:
         self._decompose()
         self._restart_stalled(value, violation, order)
 
+    def inject(self, rows: Tensor, points: Tensor) -> None:
+        """Put points (n, d) in the place of the candidates `rows` of a generation not told yet.
+
+        They need not have been drawn. A step y that is longer in the model than draws are,
+        |C^(-1/2) y| > sqrt(d) + 2 d / (d + 2), is shortened to that (Hansen, 2011, Injecting
+        external solutions into CMA-ES). Only for a single run.
+        """
+        d = self.problem.dimension
+        search = self._box.search_point(points.double() / self._scale)
+        steps = (search - self.mean[0]) / self.deviation[0]
+        noise = steps if self.basis is None else steps @ self.basis[0]
+        noise = noise / self.lengths[0]
+        longest = math.sqrt(d) + 2 * d / (d + 2)
+        share = (longest / noise.norm(dim=1, keepdim=True)).clamp(max=1.0)
+        self.noise, self.steps = self.noise.clone(), self.steps.clone()
+        self.noise[0, rows], self.steps[0, rows] = share * noise, share * steps
+
+    @property
+    def lengths_of_steps(self) -> Tensor:
+        """Standard deviation (d,) of each coordinate of the samples of the first run."""
+        if self.basis is None:
+            spread = self.lengths[0]
+        else:
+            spread = (self.basis[0] * self.lengths[0]).norm(dim=1)
+        return (self.deviation[0] * spread * self._scale).to(self.problem.dtype)
+
     def _by_run(self, rows: Tensor, missing: float | bool) -> Tensor:
         """Rows (sum of populations,) of a query as (R, P)."""
         if self._full:

@@ -1,0 +1,1 @@
+"""Methods that sample and follow gradients, each as far as it pays."""

@@ -1,0 +1,364 @@
+"""Sample-refine: samples where gradients mislead, gradients where they have earned it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from optimizers.checks import check_count, check_number
+from optimizers.evaluation import Evaluation, Incumbent, Query, ranking
+from optimizers.hybrid.archive import Archive
+from optimizers.hybrid.bandit import KEEP, Bandit, gain_between
+from optimizers.hybrid.descent import Descent
+from optimizers.hybrid.merit import Merit
+from optimizers.hybrid.polish import Polish
+from optimizers.hybrid.refine import diverse, rank_agreement
+from optimizers.hybrid.space import KnotSpace, knot_space
+from optimizers.population.cma import Cma, RunningCma
+from optimizers.population.recombination import default_population
+from optimizers.problem import Problem
+from optimizers.state import check_answer, restore, seeded, snapshot
+from optimizers.trajectory import Knots
+
+PHASES = ("polish", "sample", "refine")
+POLISH = 20  # gradients in one phase of polish
+RESERVE = 0.4  # of the budget, kept for the polish of the best point
+LEARN = 0.5  # rank agreement from which refined members move, instead of only counting as better
+
+
+@dataclass(frozen=True)
+class SampleRefine:
+    """Population search and gradients at once: for many minima, contacts, mistrusted gradients.
+
+    population: candidates in a generation, 4 + 3 ln n by default.
+    deviation: first standard deviation, in units of each parameter's scale.
+    refined: share of a generation that gradients refine.
+    refine_steps: gradients for each of them.
+    refine_length: first step of a refinement, in standard deviations of the population.
+    knots: how many for each channel of a trajectory at first, 5 by default; or a `Knots`.
+
+    One budget is shared between three phases by a `Bandit`, by what each has gained:
+
+        sample   a generation of CMA-ES
+        refine   a generation whose best quarter, as far as its members are apart, descends a few
+                 steps (`Descent`); the population then learns their better values at the old
+                 places, or, while ranks before and after agree (Kendall's tau > 0.5), at the new
+        polish   20 gradients of the descent from the best point (`Polish`: L-BFGS, and cautious
+                 steps where gradients turn out to mislead)
+
+    Where the polish has been the best of the phases, the last 40 % of the budget go to the best
+    point until nothing more is gained there. A population that has stalled starts anew with twice
+    the members, far from all minima that were found. Trajectories are sampled through few knots, twice
+    as many after each stall, and polished step by step.
+
+    Without gradients only the first phase is left. Constraints enter by rank, and the polish runs
+    under an augmented Lagrangian. After ThinShellLab (Wang et al., 2024), which samples knots
+    first and then descends; ours alternates, and lets both prove themselves.
+    """
+
+    population: int | None = None
+    deviation: float = 0.3
+    refined: float = 0.25
+    refine_steps: int = 5
+    refine_length: float = 0.3
+    knots: int | Knots | None = None
+
+    name: ClassVar[str] = "sample-refine"
+    order: ClassVar[int] = 0
+    handles_constraints: ClassVar[bool] = True
+    by_rank: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.population is not None:
+            check_count("population", self.population, least=4)
+        check_number("deviation", self.deviation, above=0)
+        check_number("refined", self.refined, above=0, most=1)
+        check_count("refine_steps", self.refine_steps)
+        check_number("refine_length", self.refine_length, above=0)
+        if self.knots is not None and not isinstance(self.knots, Knots):
+            check_count("knots", self.knots)
+
+    def start(self, problem: Problem, seed: int = 0) -> RunningSampleRefine:
+        """A running search for this problem."""
+        return RunningSampleRefine(self, problem, seed)
+
+
+class RunningSampleRefine:
+    """Sample-refine between ask and tell; see `SampleRefine`.
+
+    points: (P, n), the generation in the search space. held: what was found there (value, violation
+    and ok, (P,) each) while members are refined.
+    """
+
+    FIELDS = (
+        "generator", "best", "done", "phase", "stage", "total", "left", "spent", "before",
+        "counts", "size", "spread", "points", "value", "violation", "ok", "rows", "originals",
+        "steps", "agreement", "trust", "fresh", "run_best", "unchanged", "polished",
+        "longest_polish", "polish_led", "restarts", "_events",
+    )  # fmt: skip
+
+    def __init__(self, settings: SampleRefine, problem: Problem, seed: int) -> None:
+        self.settings, self.problem = settings, problem
+        self.generator = seeded(problem, seed)
+        self.best = Incumbent(problem.start)
+        self.done: str | None = None
+        self.phase, self.stage = "", ""
+        self.total = self.left = math.inf
+        self.spent = 0.0  # in this phase
+        self.before = [math.inf, math.inf]  # value and violation of the best when it began
+        self.first_space = self.space = knot_space(problem, settings.knots)
+        self.size = settings.population or default_population(self.space.dimension)
+        self.spread = settings.deviation
+        self.bandit = Bandit(PHASES)
+        self.archive = Archive(problem)
+        self.merit = Merit(problem.scale)
+        self.cma = self._population(self.space.fit(problem.start))
+        self.points = problem.start.new_zeros(0, self.space.dimension)
+        self.value = self.violation = self.ok = problem.start.new_zeros(0)
+        self.rows = torch.zeros(0, dtype=torch.long, device=problem.device)
+        self.originals = problem.start.new_zeros(0)
+        self.steps = 0
+        self.agreement, self.trust = 0.0, 1.0
+        self.descent = Descent(self.points, problem.start.new_zeros(self.space.dimension))
+        self.polish: Polish | None = Polish(problem, problem.start, self._lengths(), 0.0)
+        self.fresh = Incumbent(problem.start)  # best of the samples since the last polish began
+        self.run_best, self.unchanged = Incumbent(problem.start), 0
+        self.polished = False  # whether a polish has ended at the best point
+        self.longest_polish, self.polish_led = 0.0, False
+        self.restarts = 0
+        self._events: list[str] = []
+
+    @property
+    def counts(self) -> list[int]:
+        """Knots of every trajectory."""
+        return self.space.counts
+
+    @counts.setter
+    def counts(self, counts: list[int]) -> None:
+        space = self.first_space
+        while space.counts != counts:
+            space = space.doubled()
+        self.space = space
+
+    def _population(self, start: Tensor) -> RunningCma:
+        settings = Cma(population=self.size, deviation=self.spread, restarts=0)
+        seed = int(torch.randint(2**31, (1,), generator=self.generator, device=start.device))
+        return settings.start(self.space.box(start), seed)
+
+    def _lengths(self) -> Tensor:
+        """First steps (d,) of a cautious polish, from the spread of the population."""
+        share = float((self.cma.lengths_of_steps / self.cma.problem.scale).mean())
+        return self.settings.refine_length * share * self.problem.scale
+
+    def ask(self, remaining: float = math.inf) -> Query:
+        """A generation, a step of refinement, or a point of the polish."""
+        if self.total == math.inf:
+            self.total = remaining
+        self.left = remaining
+        if not self.phase:
+            self._begin()
+        if self.phase == "polish":
+            assert self.polish is not None
+            return self.polish.ask()
+        if self.stage == "steps":
+            return self._ask_step()
+        if not len(self.points):
+            self.points = self.cma.ask().points
+        rows = len(self.points) if remaining >= len(self.points) else max(1, int(remaining))
+        tag = "refine, generation" if self.phase == "refine" else "sample"
+        return Query(self.space.expand(self.points[:rows]), tag=tag)
+
+    def _ask_step(self) -> Query:
+        order = 1 if self.steps < self.settings.refine_steps else 0
+        price = self.problem.gradient_cost if order else 1
+        rows = max(1, int(self.left / price)) if self.left < math.inf else len(self.rows)
+        if rows < len(self.rows):
+            self.descent.keep(rows)
+            self.rows, self.originals = self.rows[:rows], self.originals[:rows]
+        points = self.space.expand(self.descent.trial)
+        return Query(points, order=order, tag=f"refine, step {self.steps}")
+
+    def tell(self, query: Query, evaluation: Evaluation) -> None:
+        """Take the answer to the query that was asked last, and end the phase when it is time."""
+        check_answer(query, evaluation)
+        self.spent += len(query.points) * (self.problem.gradient_cost if query.order else 1)
+        if self.best.offer(query.points, evaluation):
+            self.polished = False
+        if self.phase == "polish":
+            self._tell_polish(query, evaluation)
+        elif self.stage == "steps":
+            self.fresh.offer(query.points, evaluation)
+            self._tell_step(evaluation)
+        else:
+            self.fresh.offer(query.points, evaluation)
+            self._tell_generation(query, evaluation)
+
+    def _tell_polish(self, query: Query, evaluation: Evaluation) -> None:
+        polish = self.polish
+        assert polish is not None
+        polish.tell(query, evaluation, self.generator)
+        if polish.done:
+            if math.isfinite(polish.best.value):
+                self.archive.add(polish.best.x)
+                self.polished = self.polished or torch.equal(polish.best.x, self.best.x)
+            self.longest_polish = max(self.longest_polish, polish.spent)
+            self.polish = None
+        if polish.done or self.spent >= POLISH * self.problem.gradient_cost:
+            self._end()
+
+    def _tell_generation(self, query: Query, evaluation: Evaluation) -> None:
+        count = len(query.points)
+        if count < len(self.points):
+            self.points = self.points[:0]
+            self._end()
+            return
+        self.value, self.ok = evaluation.value, evaluation.ok
+        self.violation = evaluation.violation
+        found = int(evaluation.ok.sum())
+        wanted = max(2, round(self.settings.refined * len(self.points)))
+        if self.phase == "sample" or found == 0:
+            self._learn()
+            return
+        order = ranking(self.value, self.violation)
+        lengths = self.cma.lengths_of_steps
+        self.rows = diverse(self.points, order[:found], lengths, wanted)
+        self.originals = self.merit.of(evaluation)[self.rows]
+        self.steps, self.stage = 0, "steps"
+        first = self.settings.refine_length * self.trust
+        self.descent = Descent(self.points[self.rows], first * lengths)
+
+    def _tell_step(self, evaluation: Evaluation) -> None:
+        descent, rows = self.descent, self.rows
+        gradient = torch.zeros_like(descent.trial)
+        if evaluation.gradient is not None:
+            self.merit.learn(evaluation)
+            gradient = self.space.pull_back(self.merit.gradient(evaluation), descent.trial)
+        better = descent.told(self.merit.of(evaluation), gradient, evaluation.ok)
+        self.value = self.value.index_put((rows[better],), evaluation.value[better])
+        self.violation = self.violation.index_put((rows[better],), evaluation.violation[better])
+        self.steps += 1
+        if self.steps <= self.settings.refine_steps:
+            box = self.cma.problem
+            descent.advance(box.lower, box.upper)
+            return
+        moved = torch.isfinite(descent.merit)
+        tau = rank_agreement(self.originals[moved], descent.merit[moved])
+        self.agreement = KEEP * self.agreement + (1 - KEEP) * tau
+        share = float(descent.share.median())
+        self.trust = min(2.0, max(0.02, self.trust * (share if share < 1 else share**0.5)))
+        if self.agreement > LEARN:
+            self.cma.inject(rows[moved], descent.best[moved])
+        self._learn()
+
+    def _learn(self) -> None:
+        """Tell the population its generation, with what refinement has made of it."""
+        violation = self.violation[:, None]
+        answer = Evaluation(self.value, constraints=violation, ok=self.ok)
+        points, self.points, self.stage = self.points, self.points[:0], ""
+        self.cma.tell(Query(points), answer)
+        if self.run_best.offer(self.space.expand(points), answer):
+            self.unchanged = 0
+        elif bool(self.ok.any()):
+            self.unchanged += 1
+        window = 10 + math.ceil(30 * self.space.dimension / self.size)
+        if self.unchanged >= window or self.cma.done is not None:
+            self._restart()
+        self._end()
+
+    def _restart(self) -> None:
+        """Twice the knots around the best of the run, or a new run far from all minima."""
+        self.unchanged = 0
+        if not self.space.is_finest:
+            self.space = self.space.doubled()
+            self.spread *= 0.5
+            self.cma = self._population(self.space.fit(self.run_best.x))
+            self._events.append(f"knots doubled to {self.space.counts}")
+        else:
+            self.archive.add(self.run_best.x)
+            self.space, self.spread = self.first_space, self.settings.deviation
+            self.size *= 2
+            start = self.archive.far_point(self.generator)
+            self.cma = self._population(self.space.fit(start))
+            self.run_best = Incumbent(self.problem.start)
+            self.restarts += 1
+            self._events.append(f"restart with population {self.size}")
+        self.points = self.points.new_zeros(0, self.space.dimension)
+
+    def _begin(self) -> None:
+        """Choose the next phase."""
+        self.before = [self.best.value, self.best.violation]
+        self.spent = 0.0
+        if self._must_polish():
+            self.phase = "polish"
+            if self.polish is None or self.polish.best.value > self.best.value:
+                self._polish_from(self.best)
+            return
+        self.phase = self.bandit.choose(self._open())
+        if self.phase == "polish" and self.polish is None:
+            self._polish_from(self.fresh if self.polished else self.best)
+
+    def _polish_from(self, start: Incumbent) -> None:
+        self.polish = Polish(self.problem, start.x, self._lengths(), self.merit.weight)
+        self.fresh = Incumbent(self.problem.start)
+
+    def _open(self) -> tuple[str, ...]:
+        if not self.problem.differentiable:
+            return ("sample",)
+        fresh = math.isfinite(self.fresh.value)
+        if self.polish is not None or fresh:
+            return PHASES
+        return PHASES[1:]
+
+    def _must_polish(self) -> bool:
+        """Whether what is left of the budget is due to the best point."""
+        if not self.problem.differentiable or self.polished or not self.polish_led:
+            return False
+        reserve = RESERVE * self.total
+        if self.longest_polish > 0:
+            reserve = min(reserve, 2 * self.longest_polish)
+        return self.left <= reserve < math.inf
+
+    def _end(self) -> None:
+        gain = gain_between(*self.before, self.best.value, self.best.violation)
+        self.bandit.told(self.phase, gain, self.spent, self._open())
+        if self.phase == "polish" and self.bandit.best() == "polish" and gain > 0:
+            self.polish_led = True
+        self.phase = self.stage = ""
+
+    def events(self) -> tuple[str, ...]:
+        """Restarts and doublings since the last call."""
+        happened, self._events = tuple(self._events), []
+        return happened
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of everything the search needs to go on."""
+        return {
+            "search": snapshot(self, self.FIELDS),
+            "population": self.cma.state_dict(),
+            "bandit": self.bandit.state_dict(),
+            "archive": self.archive.state_dict(),
+            "weight": self.merit.weight,
+            "descent": self.descent.state_dict(),
+            "polish": None if self.polish is None else self.polish.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of the same settings and problem."""
+        problem = self.problem
+        restore(self, self.FIELDS, state["search"], problem.device)
+        settings = Cma(population=self.size, deviation=self.spread, restarts=0)
+        self.cma = settings.start(self.space.box(self.space.fit(problem.start)))
+        self.cma.load_state_dict(state["population"])
+        self.bandit.load_state_dict(state["bandit"])
+        self.archive.load_state_dict(state["archive"])
+        self.merit.weight = state["weight"]
+        self.descent.load_state_dict(state["descent"], problem.device)
+        self.polish = None
+        if state["polish"] is not None:
+            self.polish = Polish(problem, problem.start, self._lengths(), 0.0)
+            self.polish.load_state_dict(state["polish"])
