@@ -52,6 +52,7 @@ from optimizers.driver import Iterate, Result, iterate, last_iterate, minimize
 from optimizers.evaluation import FEASIBLE, Evaluation, Incumbent, Query
 from optimizers.gradient.adam import Adam
 from optimizers.gradient.lbfgs import Lbfgs
+from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.methods import METHODS
 from optimizers.population.cma import Cma
 from optimizers.problem import Model, Problem
@@ -75,6 +76,7 @@ __all__ = [
     "Problem",
     "Query",
     "Result",
+    "SampleRefine",
     "iterate",
     "last_iterate",
     "minimize",

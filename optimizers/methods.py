@@ -8,9 +8,12 @@ from typing import Any
 from optimizers.direct_search.covering import DirectSearch
 from optimizers.gradient.adam import Adam
 from optimizers.gradient.lbfgs import Lbfgs
+from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.population.cma import Cma
 
-METHODS: dict[str, type[Any]] = {method.name: method for method in (Adam, Lbfgs, Cma, DirectSearch)}
+METHODS: dict[str, type[Any]] = {
+    method.name: method for method in (Adam, Lbfgs, Cma, DirectSearch, SampleRefine)
+}
 
 
 def settings_of(method: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from optimizers.evaluation import FEASIBLE
-from optimizers.state import restore, snapshot
+from optimizers.state import snapshot
 
 KEEP = 0.7  # of the reward of a phase and of the usual gain, when a new one comes in
 FLOOR = 0.15  # share of the budget that every open phase gets

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optimizers.constraints import AugmentedLagrangian
+from optimizers.constraints import RunningAugmentedLagrangian
 from optimizers.evaluation import Evaluation, Incumbent, Query
 from optimizers.gradient.lbfgs import Lbfgs
 from optimizers.hybrid.descent import Descent
 from optimizers.hybrid.merit import Merit
 from optimizers.problem import Problem
-from optimizers.state import restore, seeded, snapshot
+from optimizers.state import restore, snapshot
 
 ATTEMPTS = 4  # to evaluate the first point, where evaluations fail at random
 NEARBY = 0.1  # of a length: how far from a first point that fails the next attempt is made
@@ -48,7 +48,7 @@ class Polish:
         search.x = search.trial = x
         if self.problem.constraints == 0:
             return search
-        return AugmentedLagrangian(search, self.problem)
+        return RunningAugmentedLagrangian(search, self.problem)
 
     def ask(self) -> Query:
         """The next point (1, d)."""

@@ -18,7 +18,7 @@ from optimizers.hybrid.descent import Descent
 from optimizers.hybrid.merit import Merit
 from optimizers.hybrid.polish import Polish
 from optimizers.hybrid.refine import diverse, rank_agreement
-from optimizers.hybrid.space import KnotSpace, knot_space
+from optimizers.hybrid.space import knot_space
 from optimizers.population.cma import Cma, RunningCma
 from optimizers.population.recombination import default_population
 from optimizers.problem import Problem
@@ -53,8 +53,8 @@ class SampleRefine:
 
     Where the polish has been the best of the phases, the last 40 % of the budget go to the best
     point until nothing more is gained there. A population that has stalled starts anew with twice
-    the members, far from all minima that were found. Trajectories are sampled through few knots, twice
-    as many after each stall, and polished step by step.
+    the members, far from all minima that were found. Trajectories are sampled through few knots,
+    twice as many after each stall, and polished step by step.
 
     Without gradients only the first phase is left. Constraints enter by rank, and the polish runs
     under an augmented Lagrangian. After ThinShellLab (Wang et al., 2024), which samples knots
@@ -324,7 +324,7 @@ class RunningSampleRefine:
         return self.left <= reserve < math.inf
 
     def _end(self) -> None:
-        gain = gain_between(*self.before, self.best.value, self.best.violation)
+        gain = gain_between(self.before[0], self.before[1], self.best.value, self.best.violation)
         self.bandit.told(self.phase, gain, self.spent, self._open())
         if self.phase == "polish" and self.bandit.best() == "polish" and gain > 0:
             self.polish_led = True
