@@ -19,7 +19,7 @@ from torch import Tensor
 from optimizers import checkpoint as files
 from optimizers.budget import Budget, Spent
 from optimizers.checks import check_number
-from optimizers.constraints import AugmentedLagrangian
+from optimizers.constraints import RunningAugmentedLagrangian
 from optimizers.evaluation import Evaluation, Incumbent, Query, best_row
 from optimizers.methods import METHODS, settings_of
 from optimizers.problem import Problem
@@ -182,7 +182,7 @@ class _Run:
             )
         self.optimizer = self.settings.start(problem, self.seed)
         if not self.settings.handles_constraints and problem.constraints != 0:
-            self.optimizer = AugmentedLagrangian(self.optimizer, problem)
+            self.optimizer = RunningAugmentedLagrangian(self.optimizer, problem)
         self.spent = Spent()
         self.best = Incumbent(problem.start)
         self.history: list[tuple[float, ...]] = []

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from optimizers import Adam, Budget, Lbfgs, minimize
-from optimizers.constraints import AugmentedLagrangian
+from optimizers.constraints import RunningAugmentedLagrangian
 from optimizers.evaluation import ranking
 from optimizers.testing import boxed, quadratic_program, rosenbrock, sphere, split_feasible_set
 
 
 def run(problem, settings, rounds):
     """The adapter after some rounds or its end."""
-    adapter = AugmentedLagrangian(settings.start(problem, 0), problem)
+    adapter = RunningAugmentedLagrangian(settings.start(problem, 0), problem)
     for _ in range(rounds):
         query = adapter.ask()
         adapter.tell(query, problem.evaluate(query.points, query.order))
