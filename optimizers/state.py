@@ -17,10 +17,14 @@ class Optimizer(Protocol):
     """A running search: it is asked, it is told, and it never calls the problem.
 
     best: the best point told so far. done: why it would stop, None while it can go on.
+    rows: how many points a full query holds.
     """
 
     best: Incumbent
     done: str | None
+
+    @property
+    def rows(self) -> int: ...
 
     def ask(self, remaining: float = math.inf) -> Query:
         """The next points, inside the box. remaining: evaluations left, to cut the last batch."""
@@ -28,6 +32,10 @@ class Optimizer(Protocol):
 
     def tell(self, query: Query, evaluation: Evaluation) -> None:
         """Take the answer to the query that was asked last."""
+        ...
+
+    def objective_changed(self) -> None:
+        """Forget the values told so far: an adapter changed what is minimised; points stay."""
         ...
 
     def events(self) -> tuple[str, ...]:

@@ -341,6 +341,18 @@ class RunningCma:
         self.generations[run], self.histories[run] = 0, []
         self._prepare()
 
+    @property
+    def rows(self) -> int:
+        """How many points a full query holds."""
+        return sum(self.populations)
+
+    def objective_changed(self) -> None:
+        """Forget the values told so far; the means stay, and look a tenth as far as at first."""
+        self.best, self.done = Incumbent(self.best.x), None
+        self.histories = [[] for _ in self.histories]
+        longest = self.lengths.amax(1)
+        self.deviation = torch.maximum(self.deviation, 0.1 * self.settings.deviation / longest)
+
     def events(self) -> tuple[str, ...]:
         """The restarts since the last call."""
         happened, self._events = tuple(self._events), []
