@@ -44,6 +44,7 @@ To add a method: write its settings with `start`, and a running optimizer as in
 tests of all methods pick it up.
 """
 
+from optimizers.barriers import ExtremeBarrier, ProgressiveBarrier
 from optimizers.box import Box
 from optimizers.budget import Budget
 from optimizers.constraints import AugmentedLagrangian
@@ -68,12 +69,14 @@ __all__ = [
     "Cma",
     "DirectSearch",
     "Evaluation",
+    "ExtremeBarrier",
     "Incumbent",
     "Iterate",
     "Lbfgs",
     "LinearizedTarget",
     "Model",
     "Problem",
+    "ProgressiveBarrier",
     "Query",
     "Result",
     "SampleRefine",

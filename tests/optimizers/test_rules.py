@@ -301,6 +301,25 @@ def test_ranks_decide_where_a_method_says_so(method):
 
 
 @every_method
+def test_method_goes_on_after_its_objective_has_changed(method):
+    """As adapters change it: values told before no longer count, and lower ones are found."""
+    problem = valley(method)
+    optimizer = METHODS[method]().start(problem, seed=1)
+    assert optimizer.rows >= 1
+    for _ in range(evaluations(method, 25)):
+        query = optimizer.ask()
+        optimizer.tell(query, problem.evaluate(query.points, query.order, target=query.target))
+    optimizer.objective_changed()
+    assert optimizer.best.value == math.inf
+    assert optimizer.done is None
+    moved = posed(method, shifted(sphere, 0.2), 4, -2.0, 2.0, [-1.2, 1.0, -0.5, 0.3])
+    for _ in range(evaluations(method, 150)):
+        query = optimizer.ask()
+        optimizer.tell(query, moved.evaluate(query.points, query.order, target=query.target))
+    assert optimizer.best.value < 0.5 * float(sphere(problem.start - 0.2))
+
+
+@every_method
 def test_settings_are_frozen_and_named(method):
     settings = METHODS[method]()
     assert settings.name == method
