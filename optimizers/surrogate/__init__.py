@@ -1,0 +1,1 @@
+"""Methods that learn a model of the function: trained networks and Gaussian processes."""
