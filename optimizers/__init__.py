@@ -57,6 +57,10 @@ from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.methods import METHODS
 from optimizers.population.cma import Cma
 from optimizers.problem import Model, Problem
+from optimizers.surrogate.ensemble import Ensemble
+from optimizers.surrogate.offline import OfflineDesigns, offline_designs, pessimistic, trust_region
+from optimizers.surrogate.sharpness import SharpnessPenalty
+from optimizers.surrogate.training import SurrogateTrainer
 from optimizers.target import LinearizedTarget
 
 __all__ = [
@@ -68,6 +72,7 @@ __all__ = [
     "Budget",
     "Cma",
     "DirectSearch",
+    "Ensemble",
     "Evaluation",
     "ExtremeBarrier",
     "Incumbent",
@@ -75,12 +80,18 @@ __all__ = [
     "Lbfgs",
     "LinearizedTarget",
     "Model",
+    "OfflineDesigns",
     "Problem",
     "ProgressiveBarrier",
     "Query",
     "Result",
     "SampleRefine",
+    "SharpnessPenalty",
+    "SurrogateTrainer",
     "iterate",
     "last_iterate",
     "minimize",
+    "offline_designs",
+    "pessimistic",
+    "trust_region",
 ]
