@@ -48,6 +48,8 @@ from optimizers.barriers import ExtremeBarrier, ProgressiveBarrier
 from optimizers.box import Box
 from optimizers.budget import Budget
 from optimizers.constraints import AugmentedLagrangian
+from optimizers.direct_search.attack import Attack
+from optimizers.direct_search.attack_search import AttackSearch
 from optimizers.direct_search.covering import DirectSearch
 from optimizers.driver import Iterate, Result, iterate, last_iterate, minimize
 from optimizers.evaluation import FEASIBLE, Evaluation, Incumbent, Query
@@ -60,6 +62,7 @@ from optimizers.problem import Model, Problem
 from optimizers.surrogate.ensemble import Ensemble
 from optimizers.surrogate.offline import OfflineDesigns, offline_designs, pessimistic, trust_region
 from optimizers.surrogate.sharpness import SharpnessPenalty
+from optimizers.surrogate.target import TargetSurrogate
 from optimizers.surrogate.training import SurrogateTrainer
 from optimizers.target import LinearizedTarget
 
@@ -67,6 +70,8 @@ __all__ = [
     "FEASIBLE",
     "METHODS",
     "Adam",
+    "Attack",
+    "AttackSearch",
     "AugmentedLagrangian",
     "Box",
     "Budget",
@@ -88,6 +93,7 @@ __all__ = [
     "SampleRefine",
     "SharpnessPenalty",
     "SurrogateTrainer",
+    "TargetSurrogate",
     "iterate",
     "last_iterate",
     "minimize",

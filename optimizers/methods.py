@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
+from optimizers.direct_search.attack_search import AttackSearch
 from optimizers.direct_search.covering import DirectSearch
 from optimizers.gradient.adam import Adam
 from optimizers.gradient.lbfgs import Lbfgs
 from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.population.cma import Cma
+from optimizers.surrogate.target import TargetSurrogate
 
 METHODS: dict[str, type[Any]] = {
-    method.name: method for method in (Adam, Lbfgs, Cma, DirectSearch, SampleRefine)
+    method.name: method
+    for method in (Adam, Lbfgs, Cma, DirectSearch, AttackSearch, SampleRefine, TargetSurrogate)
 }
 
 

@@ -1,0 +1,383 @@
+"""Direct search with directional attacks: gradients propose, values decide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from optimizers.checks import check_number
+from optimizers.direct_search.attack import Attack, RunningAttack
+from optimizers.direct_search.covering import DirectSearch
+from optimizers.direct_search.credit import Credit
+from optimizers.direct_search.linearization import Linearization, Source, slopes_of
+from optimizers.direct_search.proposals import ATTACKS, FACTORS, Proposals
+from optimizers.evaluation import FEASIBLE, Evaluation, Incumbent, Query
+from optimizers.problem import Problem
+from optimizers.state import check_answer, restore, snapshot
+
+SUFFICIENT = 1e-4  # gain per squared radius, in units of the spread of values
+RECENT = 40  # values that the spread is taken from
+COSTLIEST = 0.25  # share of all that was spent that a first curvature may take
+SEARCH = "search"
+
+
+@dataclass(frozen=True)
+class AttackSearch:
+    """Direct search with directional attacks: when a gradient or a surrogate helps part of the way.
+
+    attacks: which ones, of "quasi-newton", "gauss-newton", "pgd", "fgsm" and "l2"; by default all,
+        without "pgd" where its gradients have the price of the true model.
+    search: False leaves the direct search out, but for a start that can be evaluated.
+    radius: first radius of the attacks, in units of each parameter's scale.
+    floor: radius of an attack at which it begins anew.
+
+    Around the leader x of the direct search, slopes are asked of the surrogate where there is one,
+    else of the true model where it has gradients, else by differences. An attack turns them into
+    steps of the radii r, r / 2 and 2 r, and only true values judge them: by the progressive
+    barrier, and as a success if
+
+        f - f_new >= 1e-4 r^2 times the spread of recent values
+
+    Then r follows the step that won; else the attack looks closer, and sleeps the longer the more
+    often it fails. Attacks take turns by what they gain per price (`Credit`). While all sleep, or
+    earn less than it, the direct search goes on: polls and covering points never end, and what
+    they guarantee for values that jump or fail is kept.
+
+    Where constraints are near, steps respect their linearisation, bent by what the last steps have
+    shown; where some are violated, attacks on these join in.
+
+    Bouchet and Vidal, Optimization by Directional Attacks, 2025, algorithm 2. Ours: the steps with
+    curvature, constraints in the steps and no fixed penalty, radii that begin anew, credit.
+    """
+
+    attacks: tuple[str, ...] | None = None
+    search: bool = True
+    radius: float = 0.1
+    floor: float = 1e-9
+
+    name: ClassVar[str] = "attack-search"
+    order: ClassVar[int] = 0
+    handles_constraints: ClassVar[bool] = True
+    by_rank: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.attacks is not None:
+            object.__setattr__(self, "attacks", tuple(self.attacks))
+            if not self.attacks or not set(self.attacks) <= set(ATTACKS):
+                raise ValueError(f"attacks must be some of {ATTACKS}, got {self.attacks!r}")
+        if not isinstance(self.search, bool):
+            raise TypeError(f"search must be True or False, got {type(self.search).__name__}")
+        check_number("radius", self.radius, above=0, most=1)
+        check_number("floor", self.floor, above=0, below=self.radius)
+
+    def start(self, problem: Problem, seed: int = 0) -> RunningAttackSearch:
+        """A running search for this problem."""
+        return RunningAttackSearch(self, problem, seed)
+
+
+class RunningAttackSearch:
+    """The search between ask and tell; see `AttackSearch`.
+
+    search: the direct search; it holds the archive of true values and the leaders.
+    arm: whose turn it is. phase: "idle" between two turns, "search", "slopes", "attack" while a
+        projected attack runs, "screen" while a surrogate looks at the candidates, "trial".
+    before: value, violation and excess of the leader when the turn began; price: of the turn.
+    """
+
+    FIELDS = (
+        "phase", "arm", "before", "price", "spent", "barren", "spacing", "asked", "done",
+    )  # fmt: skip
+
+    def __init__(self, settings: AttackSearch, problem: Problem, seed: int) -> None:
+        self.settings, self.problem = settings, problem
+        self.search = DirectSearch().start(problem, seed)
+        self.source = Source(problem)
+        self.arms = settings.attacks or self._suitable()
+        self.credit = Credit((*self.arms, SEARCH), settings.radius)
+        self.slopes = Linearization(problem.dimension)
+        self.proposals = Proposals(problem)
+        self.attack: RunningAttack | None = None
+        self.phase, self.arm = "idle", SEARCH
+        self.before = [math.inf] * 3
+        self.price, self.spent = 0.0, 0.0
+        self.barren = -1  # row of a leader where no slopes are to be had
+        self.spacing = problem.start.new_zeros(1, problem.dimension)
+        self.asked = 0
+        self.done: str | None = None
+
+    def _suitable(self) -> tuple[str, ...]:
+        dear = self.source.is_true
+        return tuple(name for name in ATTACKS if not (dear and name == "pgd"))
+
+    @property
+    def best(self) -> Incumbent:
+        """The best point told so far."""
+        return self.search.best
+
+    def ask(self, remaining: float = math.inf) -> Query:
+        """Points (B, d): of the direct search, of slopes of order 1 or 2, or trials."""
+        while self.phase == "idle":
+            self._begin_turn(remaining)
+        query = self._query(remaining)
+        self.asked = len(query.points)
+        return query
+
+    def _query(self, remaining: float) -> Query:
+        if self.phase == "search":
+            query = self.search.ask(remaining)
+            if self.search.phase == "start" and self.source.white and self.source.is_true:
+                return Query(query.points, 1, tag=query.tag)  # its slopes are asked for next
+            return query
+        if self.phase == "slopes":
+            order = 2 if self.arm == "gauss-newton" else 1
+            radius = self.credit.radius(self.arm)
+            query, self.spacing = self.source.query(self._leader_point(), order, radius)
+            return query
+        if self.phase == "attack":
+            assert self.attack is not None
+            return self.attack.ask()
+        points = self.proposals.points(self.slopes.point)
+        if self.phase == "screen":
+            return Query(points, 0, self.source.fidelity, tag="screen")
+        order = int(self._wants_slopes(len(points)))
+        return Query(points[: max(1, int(min(remaining, len(points))))], order, tag=self.arm)
+
+    def _wants_slopes(self, count: int) -> bool:
+        """Whether a trial is so likely to win that its slopes are asked for at once."""
+        cheap = self.source.white and self.source.is_true
+        return cheap and count == 1 and self.credit.streak(self.arm) > 0
+
+    def _leader_point(self) -> Tensor:
+        return self.proposals.at(torch.from_numpy(self._leader().copy()))
+
+    def _leader(self) -> np.ndarray:
+        return self.search.archive.points[self.search.barrier.leader]
+
+    def _standing(self) -> list[float]:
+        archive, leader = self.search.archive, self.search.barrier.leader
+        if leader < 0:
+            return [math.inf] * 3
+        columns = (archive.value, archive.violation, archive.excess)
+        return [float(column[leader]) for column in columns]
+
+    def _begin_turn(self, remaining: float) -> None:
+        self.price, self.before = 0.0, self._standing()
+        arm = self._picked(remaining)
+        if arm is None:
+            self.phase, self.arm = "search", SEARCH
+            return
+        self.arm, self.phase = arm, "slopes"
+        if self._known(arm):
+            self._propose()
+
+    def _known(self, arm: str) -> bool:
+        """Whether the slopes that an attack needs are there already."""
+        here = self.slopes.row == self.search.barrier.leader
+        return here and (arm != "gauss-newton" or len(self.slopes.curvature) > 0)
+
+    def _picked(self, remaining: float) -> str | None:
+        leader = self.search.barrier.leader
+        if leader < 0 or leader == self.barren:
+            return None
+        usable = {arm for arm in self.arms if self._affordable(arm, remaining)}
+        arm = self.credit.pick(usable)
+        if not self.settings.search:
+            while arm is None and usable:
+                self.credit.tick()
+                arm = self.credit.pick(usable)
+            return arm
+        return None if arm is None or self.credit.beats(SEARCH, arm) else arm
+
+    def _affordable(self, arm: str, remaining: float) -> bool:
+        if self._known(arm):
+            return True
+        price = self.source.price(2 if arm == "gauss-newton" else 1)
+        modest = price <= max(2 * self.source.price(1), COSTLIEST * self.spent)
+        return price + 1 <= remaining and modest
+
+    def tell(self, query: Query, evaluation: Evaluation) -> None:
+        """Take slopes, screened candidates or true values, and go on with the turn."""
+        check_answer(query, evaluation, expected=self.asked)
+        price = self.problem.cost(query.order, query.fidelity, query.target is not None)
+        self.price += price * len(query.points)
+        self.spent += price * len(query.points)
+        if self.phase == "search":
+            self._tell_search(query, evaluation)
+        elif self.phase == "trial":
+            self._judge(query, evaluation)
+        elif self.phase == "slopes":
+            self._tell_slopes(query, evaluation)
+        elif self.phase == "attack":
+            self._tell_attack(query, evaluation)
+        else:
+            self.proposals.screen(evaluation, self.slopes, self._constraints())
+            self.phase = "trial"
+
+    def _tell_search(self, query: Query, evaluation: Evaluation) -> None:
+        self.search.tell(query, evaluation)
+        self.done = self.search.done
+        leader = self.search.barrier.leader
+        if query.order == 1 and leader >= 0:
+            self._learn_slopes(leader, self._leader(), evaluation)
+        if len(self.search.queue):
+            return
+        if leader >= 0 and math.isfinite(self.before[0]):
+            self.credit.reward(SEARCH, self._gain(), self.price)
+            self.credit.tick()
+        self.phase = "idle"
+
+    def _learn_slopes(self, row: int, point: np.ndarray, answer: Evaluation) -> None:
+        """Linearise at a row of the archive, and learn curvature from what the slopes changed."""
+        old = self.slopes
+        self.slopes = Linearization(self.problem.dimension)
+        place = torch.from_numpy(point.copy())
+        self.slopes.take(row, place, answer, self.proposals.scale)
+        self.proposals.learn_curvature(old, self.slopes)
+        self.barren = -1 if self.slopes.tells else row
+
+    def _tell_slopes(self, query: Query, evaluation: Evaluation) -> None:
+        row, point = self.search.barrier.leader, self._leader()
+        if query.is_true and not self.source.white:
+            self.search.learn(query.points, evaluation)
+        answer = slopes_of(evaluation, self.spacing, self.source.white)
+        if not bool(answer.ok[0]):
+            self.barren = row
+        else:
+            self._learn_slopes(row, point, answer)
+        if self.barren == row:
+            self._end_turn(0.0)
+        else:
+            self._propose()
+
+    def _constraints(self) -> Tensor:
+        """True constraints (m,) at the point of the slopes."""
+        return torch.from_numpy(self.search.archive.constraints[self.slopes.row].copy())
+
+    def _propose(self) -> None:
+        """Turn slopes into candidates."""
+        slopes, radius = self.slopes, self.credit.radius(self.arm)
+        constraints = self._constraints()
+        if self.arm == "pgd":
+            self.attack = self._projected(radius)
+            self.phase = "attack"
+            return
+        self.proposals.make(self.arm, slopes, radius, constraints, self.search.archive)
+        self._try()
+
+    def _projected(self, radius: float) -> RunningAttack:
+        count = len(FACTORS)
+        point = self.proposals.at(self.slopes.point)
+        aim = self.proposals.aim(self.slopes, self._constraints(), self.search.archive)
+        return Attack("pgd").start(
+            self.problem,
+            point.expand(count, -1).clone(),
+            radius * point.new_tensor(FACTORS),
+            None if aim is None else aim.to(point).expand(count, -1).clone(),
+            self.source.fidelity,
+        )
+
+    def _tell_attack(self, query: Query, evaluation: Evaluation) -> None:
+        assert self.attack is not None
+        if query.is_true:
+            self.search.learn(query.points, evaluation)
+        self.attack.tell(query, evaluation)
+        if self.attack.done:
+            self.proposals.put(self.attack.step.double().cpu())
+            self.attack = None
+            self._try()
+
+    def _try(self) -> None:
+        """Ask for the true values of the candidates, after a look at them by the surrogate."""
+        count = len(self.proposals.steps)
+        if count == 0:
+            self._end_turn(0.0)
+        else:
+            self.phase = "trial" if self.source.is_true or count == 1 else "screen"
+
+    def _judge(self, query: Query, evaluation: Evaluation) -> None:
+        """Learn true values of candidates; the radius follows the step that won."""
+        first = self.search.archive.size
+        steps = self.proposals.steps[: len(query.points)]
+        self.search.learn(query.points, evaluation)
+        self.proposals.learn_bends(steps, evaluation, self.slopes, self._constraints())
+        leader, radius = self.search.barrier.leader, self.credit.radius(self.arm)
+        gain, settings = self._gain(), self.settings
+        lengths = steps.abs().amax(1)
+        if query.order == 1 and bool(evaluation.ok[0]):
+            old = self.slopes
+            self._learn_slopes(first, self.search.archive.points[first], evaluation)
+            if leader != first:
+                self.slopes = old
+        if leader >= first and gain >= SUFFICIENT * float(lengths[leader - first]) ** 2:
+            length = float(lengths[leader - first])
+            new = max(2 * length if len(steps) == 1 else length, 0.5 * radius)
+            self.credit.resize(self.arm, new, settings.radius, settings.floor)
+            self.search.radius = max(self.search.radius, 0.5 * length)
+        else:
+            gain = 0.0
+            closer = 0.25 * float(lengths.min())
+            self.credit.resize(self.arm, closer, settings.radius, settings.floor)
+        self._end_turn(gain)
+
+    def _end_turn(self, gain: float) -> None:
+        self.credit.reward(self.arm, gain, max(self.price, 1.0))
+        self.phase = "idle"
+
+    def _gain(self) -> float:
+        """What the leader has gained since the turn began, in units of the spread of values."""
+        archive, now = self.search.archive, self._standing()
+        recent = archive.value[-RECENT:]
+        recent = recent[np.isfinite(recent)]
+        spread = float(np.median(np.abs(recent - np.median(recent)))) if len(recent) else 0.0
+        lower = (self.before[0] - now[0]) / spread if spread > 0 else float(self.before[0] > now[0])
+        if self.before[1] <= FEASIBLE:
+            return max(lower, 0.0)
+        closer = 1.0 if now[1] <= FEASIBLE else max(1 - now[2] / self.before[2], 0.0)
+        return closer + max(lower, 0.0) * (now[2] <= self.before[2])
+
+    @property
+    def rows(self) -> int:
+        """How many points a query holds at most times."""
+        return 1
+
+    def objective_changed(self) -> None:
+        """Forget the values told so far: an adapter changed what is minimised; points stay."""
+        self.search.objective_changed()
+        self.phase, self.attack, self.done, self.barren = "idle", None, None, -1
+        self.credit = Credit((*self.arms, SEARCH), self.settings.radius)
+        self.slopes = Linearization(self.problem.dimension)
+        self.proposals = Proposals(self.problem)
+
+    def events(self) -> tuple[str, ...]:
+        """Those of the direct search."""
+        return self.search.events()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of everything the search needs to go on."""
+        attack = self.attack
+        return {
+            "own": snapshot(self, self.FIELDS),
+            "search": self.search.state_dict(),
+            "credit": self.credit.state_dict(),
+            "slopes": self.slopes.state_dict(),
+            "proposals": self.proposals.state_dict(),
+            "attack": None if attack is None else attack.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of the same settings and problem."""
+        restore(self, self.FIELDS, state["own"], self.problem.device)
+        self.search.load_state_dict(state["search"])
+        self.credit.load_state_dict(state["credit"])
+        self.slopes.load_state_dict(state["slopes"])
+        self.proposals.load_state_dict(state["proposals"])
+        self.attack = None
+        if state["attack"] is not None:
+            self.attack = self._projected(self.settings.radius)
+            self.attack.load_state_dict(state["attack"])

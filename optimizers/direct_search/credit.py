@@ -1,0 +1,100 @@
+"""How far each of several ways to propose points is believed: as far as it has earned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from optimizers.state import restore, snapshot
+
+MEMORY = 0.5  # weight of what was, in the score of an arm and in the common rate
+LARGEST = 4.0  # relative rate that one turn can earn
+LONGEST = 64  # turns that an arm sleeps at most
+REVISIT = 12  # turns after which the arm that was used least recently gets one
+
+
+class Credit:
+    """Scores, radii and waits of named arms.
+
+    scores: decaying means of what a turn has gained per price, relative to the common rate at that
+        time; infinite for an arm that was never used, 0 for one that only failed. Gains shrink as
+        a search converges, for all arms alike: relative to each other they stay comparable.
+    radii: of the steps an arm proposes. streaks: successes in a row.
+    waits: turns an arm sleeps, 0 after the first failure in a row, then 1, 2, 4 and so on.
+    """
+
+    FIELDS = ("scores", "radii", "failures", "waits", "streaks", "used", "rate", "turns")
+
+    def __init__(self, names: tuple[str, ...], radius: float) -> None:
+        self.names = names
+        count = len(names)
+        self.scores = [math.inf] * count
+        self.radii = [radius] * count
+        self.failures = [0] * count
+        self.waits = [0] * count
+        self.streaks = [0] * count
+        self.used = [0] * count
+        self.rate, self.turns = 0.0, 0
+
+    def pick(self, usable: set[str]) -> str | None:
+        """The arm whose turn it is, None while all of the usable ones sleep."""
+        awake = [
+            arm for arm, name in enumerate(self.names) if name in usable and not self.waits[arm]
+        ]
+        if not awake:
+            return None
+        if self.turns % REVISIT == REVISIT - 1:
+            return self.names[min(awake, key=lambda arm: self.used[arm])]
+        return self.names[max(awake, key=lambda arm: self.scores[arm])]
+
+    def beats(self, name: str, other: str) -> bool:
+        """Whether an arm that was used before earns more than another."""
+        score = self.scores[self.names.index(name)]
+        return score != math.inf and score > self.scores[self.names.index(other)]
+
+    def reward(self, name: str, gain: float, price: float) -> None:
+        """Note what a turn of an arm has gained, 0 for a failure, and what it took."""
+        arm = self.names.index(name)
+        self.turns += 1
+        self.used[arm] = self.turns
+        rate = gain / price
+        self.rate = rate if self.rate == 0 else MEMORY * self.rate + (1 - MEMORY) * rate
+        earned = min(rate / self.rate, LARGEST) if self.rate > 0 else 0.0
+        old = self.scores[arm]
+        self.scores[arm] = earned if old == math.inf else MEMORY * old + (1 - MEMORY) * earned
+        if gain > 0:
+            self.failures[arm], self.waits[arm] = 0, 0
+            self.streaks[arm] += 1
+        else:
+            self.failures[arm] += 1
+            self.streaks[arm] = 0
+            self.waits[arm] = min(int(2.0 ** (self.failures[arm] - 2)), LONGEST)
+
+    def tick(self) -> None:
+        """A turn has passed that was no arm's."""
+        self.waits = [max(0, wait - 1) for wait in self.waits]
+
+    def radius(self, name: str) -> float:
+        """Radius of an arm."""
+        return self.radii[self.names.index(name)]
+
+    def resize(self, name: str, radius: float, first: float, floor: float) -> bool:
+        """Set the radius of an arm; below the floor it begins anew, and True is returned."""
+        below = radius < floor
+        self.radii[self.names.index(name)] = first if below else min(radius, 1.0)
+        return below
+
+    def streak(self, name: str) -> int:
+        """Successes of an arm in a row."""
+        return self.streaks[self.names.index(name)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of everything."""
+        return snapshot(self, self.FIELDS)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of the same arms."""
+        restore(self, self.FIELDS, state, torch.device("cpu"))
