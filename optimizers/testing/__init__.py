@@ -13,9 +13,23 @@ from optimizers.testing.functions import (
     sphere,
     split_feasible_set,
 )
+from optimizers.testing.trajectories import (
+    Toy,
+    ball_through_gate,
+    block_pushing,
+    breaking_wall,
+    cart_pole,
+    trajectory_toys,
+)
+from optimizers.testing.untrusted import untrusted_gradients
 
 __all__ = [
+    "Toy",
+    "ball_through_gate",
+    "block_pushing",
     "boxed",
+    "breaking_wall",
+    "cart_pole",
     "ellipsoid",
     "failing",
     "noisy",
@@ -26,4 +40,6 @@ __all__ = [
     "shifted",
     "sphere",
     "split_feasible_set",
+    "trajectory_toys",
+    "untrusted_gradients",
 ]
