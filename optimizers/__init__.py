@@ -55,6 +55,7 @@ from optimizers.driver import Iterate, Result, iterate, last_iterate, minimize
 from optimizers.evaluation import FEASIBLE, Evaluation, Incumbent, Query
 from optimizers.gradient.adam import Adam
 from optimizers.gradient.lbfgs import Lbfgs
+from optimizers.gradient.regularized_newton import RegularizedNewton
 from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.methods import METHODS
 from optimizers.population.cma import Cma
@@ -89,6 +90,7 @@ __all__ = [
     "Problem",
     "ProgressiveBarrier",
     "Query",
+    "RegularizedNewton",
     "Result",
     "SampleRefine",
     "SharpnessPenalty",

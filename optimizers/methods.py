@@ -9,13 +9,23 @@ from optimizers.direct_search.attack_search import AttackSearch
 from optimizers.direct_search.covering import DirectSearch
 from optimizers.gradient.adam import Adam
 from optimizers.gradient.lbfgs import Lbfgs
+from optimizers.gradient.regularized_newton import RegularizedNewton
 from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.population.cma import Cma
 from optimizers.surrogate.target import TargetSurrogate
 
 METHODS: dict[str, type[Any]] = {
     method.name: method
-    for method in (Adam, Lbfgs, Cma, DirectSearch, AttackSearch, SampleRefine, TargetSurrogate)
+    for method in (
+        Adam,
+        Lbfgs,
+        RegularizedNewton,
+        Cma,
+        DirectSearch,
+        AttackSearch,
+        SampleRefine,
+        TargetSurrogate,
+    )
 }
 
 
