@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from optimizers.checks import check_count, check_number
-from optimizers.evaluation import Evaluation, Incumbent, Query, ranking
+from optimizers.evaluation import Evaluation, Incumbent, Query, best_row, ranking
 from optimizers.hybrid.archive import Archive
 from optimizers.hybrid.bandit import KEEP, Bandit, gain_between
 from optimizers.hybrid.descent import Descent
 from optimizers.hybrid.merit import Merit
 from optimizers.hybrid.polish import Polish
 from optimizers.hybrid.refine import diverse, rank_agreement
-from optimizers.hybrid.space import knot_space
+from optimizers.hybrid.space import knot_spaces
 from optimizers.population.cma import Cma, RunningCma
 from optimizers.population.recombination import default_population
 from optimizers.problem import Problem
@@ -28,6 +28,7 @@ from optimizers.trajectory import Knots
 PHASES = ("polish", "sample", "refine")
 POLISH = 20  # gradients in one phase of polish
 RESERVE = 0.4  # of the budget, kept for the polish of the best point
+SCREEN, SCREEN_SHARE = 10, 0.05  # generations, and share of the budget, that a screen may take
 LEARN = 0.5  # rank agreement from which refined members move, instead of only counting as better
 
 
@@ -97,9 +98,9 @@ class RunningSampleRefine:
 
     FIELDS = (
         "generator", "best", "done", "phase", "stage", "total", "left", "spent", "before",
-        "counts", "size", "spread", "points", "value", "violation", "ok", "rows", "originals",
+        "chosen", "counts", "size", "spread", "points", "value", "violation", "ok", "rows", "originals",
         "steps", "agreement", "trust", "fresh", "run_best", "unchanged", "polished",
-        "longest_polish", "polish_led", "restarts", "_events",
+        "longest_polish", "polish_led", "restarts", "screened", "_events",
     )  # fmt: skip
 
     def __init__(self, settings: SampleRefine, problem: Problem, seed: int) -> None:
@@ -111,7 +112,8 @@ class RunningSampleRefine:
         self.total = self.left = math.inf
         self.spent = 0.0  # in this phase
         self.before = [math.inf, math.inf]  # value and violation of the best when it began
-        self.first_space = self.space = knot_space(problem, settings.knots)
+        self.first_spaces = knot_spaces(problem, settings.knots)
+        self.space, self.chosen = self.first_spaces[0], 0
         self.size = settings.population or default_population(self.space.dimension)
         self.spread = settings.deviation
         self.bandit = Bandit(PHASES)
@@ -130,7 +132,7 @@ class RunningSampleRefine:
         self.run_best, self.unchanged = Incumbent(problem.start), 0
         self.polished = False  # whether a polish has ended at the best point
         self.longest_polish, self.polish_led = 0.0, False
-        self.restarts = 0
+        self.restarts, self.screened = 0, False
         self._events: list[str] = []
 
     @property
@@ -140,7 +142,7 @@ class RunningSampleRefine:
 
     @counts.setter
     def counts(self, counts: list[int]) -> None:
-        space = self.first_space
+        space = self.first_spaces[self.chosen]
         while space.counts != counts:
             space = space.doubled()
         self.space = space
@@ -167,11 +169,34 @@ class RunningSampleRefine:
             return self.polish.ask()
         if self.stage == "steps":
             return self._ask_step()
+        if self.stage == "screen":
+            return self._ask_screen()
         if not len(self.points):
             self.points = self.cma.ask().points
         rows = len(self.points) if remaining >= len(self.points) else max(1, int(remaining))
         tag = "refine, generation" if self.phase == "refine" else "sample"
         return Query(self.space.expand(self.points[:rows]), tag=tag)
+
+    def _ask_screen(self) -> Query:
+        """Random designs of every first space, one after the other."""
+        count = SCREEN * self.size
+        if self.total < math.inf:
+            count = min(count, max(self.size, int(SCREEN_SHARE * self.total)), int(self.left))
+        count, spaces = max(count, 1), self.first_spaces
+        drawn = [space.box(space.fit(self.problem.start)) for space in spaces]
+        drawn = [box.sample(-(-count // len(spaces)), self.generator) for box in drawn]
+        points = torch.cat([space.expand(z) for space, z in zip(spaces, drawn, strict=True)])
+        return Query(points[:count], tag="screen")
+
+    def _tell_screen(self, query: Query, evaluation: Evaluation) -> None:
+        """Let a population begin at the best random design, or at the start if that is better."""
+        count = -(-len(query.points) // len(self.first_spaces))
+        self.chosen = best_row(evaluation) // count
+        self.space = self.first_spaces[self.chosen]
+        self.run_best.offer(query.points, evaluation)
+        self.cma = self._population(self.space.fit(self.run_best.x))
+        self.stage = ""
+        self._end()
 
     def _ask_step(self) -> Query:
         order = 1 if self.steps < self.settings.refine_steps else 0
@@ -194,6 +219,9 @@ class RunningSampleRefine:
         elif self.stage == "steps":
             self.fresh.offer(query.points, evaluation)
             self._tell_step(evaluation)
+        elif self.stage == "screen":
+            self.fresh.offer(query.points, evaluation)
+            self._tell_screen(query, evaluation)
         else:
             self.fresh.offer(query.points, evaluation)
             self._tell_generation(query, evaluation)
@@ -280,11 +308,10 @@ class RunningSampleRefine:
             self._events.append(f"knots doubled to {self.space.counts}")
         else:
             self.archive.add(self.run_best.x)
-            self.space, self.spread = self.first_space, self.settings.deviation
+            self.spread = self.settings.deviation
             self.size *= 2
-            start = self.archive.far_point(self.generator)
-            self.cma = self._population(self.space.fit(start))
             self.run_best = Incumbent(self.problem.start)
+            self.screened = False
             self.restarts += 1
             self._events.append(f"restart with population {self.size}")
         self.points = self.points.new_zeros(0, self.space.dimension)
@@ -299,6 +326,8 @@ class RunningSampleRefine:
                 self._polish_from(self.best)
             return
         self.phase = self.bandit.choose(self._open())
+        if self.phase != "polish" and not self.screened:
+            self.stage, self.screened = "screen", True
         if self.phase == "polish" and self.polish is None:
             self._polish_from(self.fresh if self.polished else self.best)
 

@@ -8,6 +8,7 @@ from optimizers.problem import Box, Problem
 from optimizers.trajectory import Knots
 
 FIRST_KNOTS = 5  # of each channel, where nothing else is asked for
+KINDS = ("constant", "cubic")  # jumps suit switches and impacts, splines suit smooth motion
 
 
 class KnotSpace:
@@ -97,8 +98,8 @@ class KnotSpace:
         return [map_.count for _, map_ in self.knots]
 
 
-def knot_space(problem: Problem, knots: int | Knots | None) -> KnotSpace:
-    """The first, coarsest space of a problem.
+def knot_spaces(problem: Problem, knots: int | Knots | None) -> list[KnotSpace]:
+    """The first, coarsest spaces of a problem: with trajectories both kinds of knots.
 
     knots: how many for each channel of its trajectories; or a `Knots` for every trajectory of its
         size, and for the whole design where no part is called a trajectory.
@@ -109,8 +110,13 @@ def knot_space(problem: Problem, knots: int | Knots | None) -> KnotSpace:
         for part, shape in problem.trajectories.values()
     ]
     if not isinstance(knots, Knots):
+        if not parts:
+            return [KnotSpace(problem, [])]
         count = FIRST_KNOTS if knots is None else knots
-        return KnotSpace(problem, [(p, Knots(min(count, t), t, c)) for p, t, c in parts])
+        return [
+            KnotSpace(problem, [(p, Knots(min(count, t), t, c, kind)) for p, t, c in parts])
+            for kind in KINDS
+        ]
     if not parts:
         parts = [(slice(0, problem.dimension), knots.steps, problem.dimension // knots.steps)]
     fitting = [(p, knots) for p, t, c in parts if (t, c) == (knots.steps, knots.channels)]
@@ -120,4 +126,4 @@ def knot_space(problem: Problem, knots: int | Knots | None) -> KnotSpace:
             f"knots must be of a trajectory of this problem, (steps, channels) of {sizes}, "
             f"got ({knots.steps}, {knots.channels})"
         )
-    return KnotSpace(problem, fitting)
+    return [KnotSpace(problem, fitting)]
