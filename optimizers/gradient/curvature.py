@@ -101,20 +101,22 @@ class Secant:
 
 
 class Fisher:
-    """The empirical Fisher matrix G^T G / m of the newest m gradients G (m, d), never formed.
+    """The empirical Fisher matrix c G^T G / m of the newest m gradients G (m, d), never formed.
 
+    c: makes its curvature along the newest step that which was met there. A Fisher matrix is a
+    curvature only in the units of a log-likelihood; this way it is one in any.
     The Woodbury form of the inverse that M-FAC computes by a recursion (Frantar, Kurtic and
     Alistarh, 2021): for m up to some hundreds the Cholesky factor of an m x m matrix is simpler.
     """
 
-    FIELDS = ("gradients", "products", "taken")
+    FIELDS = ("gradients", "products", "taken", "unit")
     order = 1
 
     def __init__(self, memory: int, like: Tensor) -> None:
         self.memory = memory
         self.gradients = like.new_zeros(0, len(like))
         self.products = like.new_zeros(memory, memory)
-        self.taken = 0
+        self.taken, self.unit = 0, 1.0
 
     def take(self, step: Tensor, change: Tensor, gradient: Tensor, round_off: float) -> None:
         """Put a gradient (d,) in place of the oldest."""
@@ -124,9 +126,13 @@ class Fisher:
         self.gradients[row] = gradient
         self.products[row] = self.products[:, row] = self.gradients @ gradient
         self.taken += 1
+        known = self.gradients[: min(self.taken, self.memory)]
+        modelled, met = float((known @ step).square().mean()), float(step.dot(change))
+        if modelled > 0 and met > 0:
+            self.unit = met / modelled
 
     def solve(self, gradient: Tensor, shift: float, free: Tensor) -> Tensor | None:
-        """(shift I + G^T G / m)^-1 g (d,) on the free coordinates, as `Dense.solve`."""
+        """(shift I + c G^T G / m)^-1 g (d,) on the free coordinates, as `Dense.solve`."""
         gradient, count = gradient * free, min(self.taken, self.memory)
         if not count:
             return gradient / shift
@@ -135,11 +141,11 @@ class Fisher:
             factors = factors * free
             gram = factors @ factors.mT
         core = -count * torch.eye(count, dtype=gram.dtype, device=gram.device)
-        return low_rank_solution(gradient, shift, factors, core, gram)
+        return low_rank_solution(gradient, shift, factors, core / self.unit, gram)
 
     def clear(self) -> None:
         """Forget all gradients."""
-        self.taken = 0
+        self.taken, self.unit = 0, 1.0
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of the gradients."""

@@ -89,9 +89,14 @@ def test_fisher_matrix_is_the_mean_of_outer_products(free, count):
     curvature, gradients = Fisher(4, gradient_like()), [random(D) for _ in range(count)]
     for gradient in gradients:
         curvature.take(random(D), random(D), gradient, 1e-16)
+    step = random(D)
+    curvature.take(step, 3 * step, gradients[-1], 1e-16)  # met: three times the identity
+    gradients.append(gradients[-1])
     newest = torch.stack(gradients[-4:])
     gradient = random(D)
-    expected = dense_solution(newest.mT @ newest / len(newest), gradient, 0.1, free)
+    fisher = newest.mT @ newest / len(newest)
+    fisher = fisher * 3 * step.dot(step) / step.dot(fisher @ step)
+    expected = dense_solution(fisher, gradient, 0.1, free)
     assert torch.allclose(curvature.solve(gradient, 0.1, free), expected, atol=1e-9)
 
 
