@@ -87,11 +87,14 @@ class RunningAttackSearch:
     search: the direct search; it holds the archive of true values and the leaders.
     arm: whose turn it is. phase: "idle" between two turns, "search", "slopes", "attack" while a
         projected attack runs, "screen" while a surrogate looks at the candidates, "trial".
-    before: value, violation and excess of the leader when the turn began; price: of the turn.
+    base: row of the archive that is attacked: the best feasible point, before there is one that of
+        the least excess; -1 before the first success. seen: rows that it was compared with.
+    before: value, violation and excess of the base when the turn began. price: of the turn.
     """
 
     FIELDS = (
-        "phase", "arm", "before", "price", "spent", "barren", "spacing", "asked", "done",
+        "phase", "arm", "base", "seen", "before", "price", "spent", "barren", "spacing", "asked",
+        "done",
     )  # fmt: skip
 
     def __init__(self, settings: AttackSearch, problem: Problem, seed: int) -> None:
@@ -104,9 +107,10 @@ class RunningAttackSearch:
         self.proposals = Proposals(problem)
         self.attack: RunningAttack | None = None
         self.phase, self.arm = "idle", SEARCH
+        self.base, self.seen = -1, 0
         self.before = [math.inf] * 3
         self.price, self.spent = 0.0, 0.0
-        self.barren = -1  # row of a leader where no slopes are to be had
+        self.barren = -1  # row of a base where no slopes are to be had
         self.spacing = problem.start.new_zeros(1, problem.dimension)
         self.asked = 0
         self.done: str | None = None
@@ -137,7 +141,7 @@ class RunningAttackSearch:
         if self.phase == "slopes":
             order = 2 if self.arm == "gauss-newton" else 1
             radius = self.credit.radius(self.arm)
-            query, self.spacing = self.source.query(self._leader_point(), order, radius)
+            query, self.spacing = self.source.query(self._base_point(), order, radius)
             return query
         if self.phase == "attack":
             assert self.attack is not None
@@ -153,18 +157,34 @@ class RunningAttackSearch:
         cheap = self.source.white and self.source.is_true
         return cheap and count == 1 and self.credit.streak(self.arm) > 0
 
-    def _leader_point(self) -> Tensor:
-        return self.proposals.at(torch.from_numpy(self._leader().copy()))
+    def _base_point(self) -> Tensor:
+        return self.proposals.at(torch.from_numpy(self._place().copy()))
 
-    def _leader(self) -> np.ndarray:
-        return self.search.archive.points[self.search.barrier.leader]
+    def _place(self) -> np.ndarray:
+        return self.search.archive.points[self.base]
 
     def _standing(self) -> list[float]:
-        archive, leader = self.search.archive, self.search.barrier.leader
-        if leader < 0:
+        """Value, violation and excess of the base, after a look at the rows that are new."""
+        archive = self.search.archive
+        value, violation, excess = archive.value, archive.violation, archive.excess
+        for row in range(self.seen, archive.size):
+            if not value[row] < math.inf:
+                continue
+            if violation[row] <= FEASIBLE:
+                old = value[self.base] if self._is_feasible() else math.inf
+                better = value[row] < old
+            else:
+                better = not self._is_feasible() and (
+                    self.base < 0 or excess[row] < excess[self.base]
+                )
+            self.base = row if better else self.base
+        self.seen = archive.size
+        if self.base < 0:
             return [math.inf] * 3
-        columns = (archive.value, archive.violation, archive.excess)
-        return [float(column[leader]) for column in columns]
+        return [float(column[self.base]) for column in (value, violation, excess)]
+
+    def _is_feasible(self) -> bool:
+        return self.base >= 0 and self.search.archive.violation[self.base] <= FEASIBLE
 
     def _begin_turn(self, remaining: float) -> None:
         self.price, self.before = 0.0, self._standing()
@@ -178,12 +198,11 @@ class RunningAttackSearch:
 
     def _known(self, arm: str) -> bool:
         """Whether the slopes that an attack needs are there already."""
-        here = self.slopes.row == self.search.barrier.leader
+        here = self.slopes.row == self.base
         return here and (arm != "gauss-newton" or len(self.slopes.curvature) > 0)
 
     def _picked(self, remaining: float) -> str | None:
-        leader = self.search.barrier.leader
-        if leader < 0 or leader == self.barren:
+        if self.base < 0 or self.base == self.barren:
             return None
         usable = {arm for arm in self.arms if self._affordable(arm, remaining)}
         arm = self.credit.pick(usable)
@@ -222,12 +241,12 @@ class RunningAttackSearch:
     def _tell_search(self, query: Query, evaluation: Evaluation) -> None:
         self.search.tell(query, evaluation)
         self.done = self.search.done
-        leader = self.search.barrier.leader
-        if query.order == 1 and leader >= 0:
-            self._learn_slopes(leader, self._leader(), evaluation)
+        if query.order == 1 and bool(evaluation.ok[0]):
+            self._standing()
+            self._learn_slopes(self.base, self._place(), evaluation)
         if len(self.search.queue):
             return
-        if leader >= 0 and math.isfinite(self.before[0]):
+        if math.isfinite(self.before[0]):
             self.credit.reward(SEARCH, self._gain(), self.price)
             self.credit.tick()
         self.phase = "idle"
@@ -242,7 +261,7 @@ class RunningAttackSearch:
         self.barren = -1 if self.slopes.tells else row
 
     def _tell_slopes(self, query: Query, evaluation: Evaluation) -> None:
-        row, point = self.search.barrier.leader, self._leader()
+        row, point = self.base, self._place()
         if query.is_true and not self.source.white:
             self.search.learn(query.points, evaluation)
         answer = slopes_of(evaluation, self.spacing, self.source.white)
@@ -306,16 +325,17 @@ class RunningAttackSearch:
         steps = self.proposals.steps[: len(query.points)]
         self.search.learn(query.points, evaluation)
         self.proposals.learn_bends(steps, evaluation, self.slopes, self._constraints())
-        leader, radius = self.search.barrier.leader, self.credit.radius(self.arm)
-        gain, settings = self._gain(), self.settings
+        radius, settings = self.credit.radius(self.arm), self.settings
+        gain = self._gain()
         lengths = steps.abs().amax(1)
         if query.order == 1 and bool(evaluation.ok[0]):
             old = self.slopes
             self._learn_slopes(first, self.search.archive.points[first], evaluation)
-            if leader != first:
+            if self.base != first:
                 self.slopes = old
-        if leader >= first and gain >= SUFFICIENT * float(lengths[leader - first]) ** 2:
-            length = float(lengths[leader - first])
+        won = self.base - first
+        if won >= 0 and gain >= SUFFICIENT * float(lengths[won]) ** 2:
+            length = float(lengths[won])
             new = max(2 * length if len(steps) == 1 else length, 0.5 * radius)
             self.credit.resize(self.arm, new, settings.radius, settings.floor)
             self.search.radius = max(self.search.radius, 0.5 * length)
@@ -330,7 +350,7 @@ class RunningAttackSearch:
         self.phase = "idle"
 
     def _gain(self) -> float:
-        """What the leader has gained since the turn began, in units of the spread of values."""
+        """What the base has gained since the turn began, in units of the spread of values."""
         archive, now = self.search.archive, self._standing()
         recent = archive.value[-RECENT:]
         recent = recent[np.isfinite(recent)]
