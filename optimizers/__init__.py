@@ -54,6 +54,7 @@ from optimizers.direct_search.covering import DirectSearch
 from optimizers.driver import Iterate, Result, iterate, last_iterate, minimize
 from optimizers.evaluation import FEASIBLE, Evaluation, Incumbent, Query
 from optimizers.gradient.adam import Adam
+from optimizers.gradient.lagrange_newton import LagrangeNewton
 from optimizers.gradient.lbfgs import Lbfgs
 from optimizers.gradient.regularized_newton import RegularizedNewton
 from optimizers.hybrid.sample_refine import SampleRefine
@@ -83,6 +84,7 @@ __all__ = [
     "ExtremeBarrier",
     "Incumbent",
     "Iterate",
+    "LagrangeNewton",
     "Lbfgs",
     "LinearizedTarget",
     "Model",

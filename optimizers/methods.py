@@ -8,6 +8,7 @@ from typing import Any
 from optimizers.direct_search.attack_search import AttackSearch
 from optimizers.direct_search.covering import DirectSearch
 from optimizers.gradient.adam import Adam
+from optimizers.gradient.lagrange_newton import LagrangeNewton
 from optimizers.gradient.lbfgs import Lbfgs
 from optimizers.gradient.regularized_newton import RegularizedNewton
 from optimizers.hybrid.sample_refine import SampleRefine
@@ -20,6 +21,7 @@ METHODS: dict[str, type[Any]] = {
         Adam,
         Lbfgs,
         RegularizedNewton,
+        LagrangeNewton,
         Cma,
         DirectSearch,
         AttackSearch,
