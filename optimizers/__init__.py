@@ -61,6 +61,7 @@ from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.methods import METHODS
 from optimizers.population.cma import Cma
 from optimizers.problem import Model, Problem
+from optimizers.recommend import Recommendation, recommend
 from optimizers.surrogate.ensemble import Ensemble
 from optimizers.surrogate.offline import OfflineDesigns, offline_designs, pessimistic, trust_region
 from optimizers.surrogate.sharpness import SharpnessPenalty
@@ -92,6 +93,7 @@ __all__ = [
     "Problem",
     "ProgressiveBarrier",
     "Query",
+    "Recommendation",
     "RegularizedNewton",
     "Result",
     "SampleRefine",
@@ -103,5 +105,6 @@ __all__ = [
     "minimize",
     "offline_designs",
     "pessimistic",
+    "recommend",
     "trust_region",
 ]
