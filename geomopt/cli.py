@@ -108,11 +108,14 @@ def report(given: argparse.Namespace) -> int:
 
 
 def list_all(given: argparse.Namespace) -> int:
-    """List specs, methods and runs."""
+    """List specs, methods and runs, or the methods with when to use which."""
     import optimizers
     from geomopt.runs.spec import read_table, shipped_specs
     from geomopt.runs.store import runs_in
 
+    if given.methods:
+        _show(_guide())
+        return OK
     specs = _table("Shipped specs: geomopt run NAME", "name", "what it does")
     for name, file in shipped_specs().items():
         specs.add_row(name, read_table(file).get("description", ""))
@@ -133,6 +136,22 @@ def list_all(given: argparse.Namespace) -> int:
     if not runs.row_count:
         _say(f"no runs in {given.root} yet")
     return OK
+
+
+def _guide() -> Any:
+    """When to use which method, and what it needs of the problem."""
+    import optimizers
+    from optimizers.recommend import GUIDE
+
+    guide = _table(
+        "Methods: --set method=NAME, or minimize(problem, NAME)",
+        "name", "when to use it", "needs", "constraints",
+    )  # fmt: skip
+    for name, kind in optimizers.METHODS.items():
+        needs = "gradients" if kind.order else "values"
+        own = "its own" if kind.handles_constraints else "augmented Lagrangian"
+        guide.add_row(name, GUIDE[name], needs, own)
+    return guide
 
 
 def doctor(given: argparse.Namespace) -> int:
@@ -332,9 +351,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--out", metavar="FILE", help="also write one file that compares all of them")
     root(one)
 
-    root(
-        verb("list", list_all, "list the shipped specs, the methods and your runs", "geomopt list")
+    one = verb(
+        "list", list_all, "list the shipped specs, the methods and your runs", "geomopt list"
     )
+    one.add_argument("--methods", action="store_true", help="when to use which method")
+    root(one)
     root(
         verb(
             "doctor",

@@ -97,6 +97,10 @@ def test_a_run_from_the_first_line_to_the_report(here, capsys):
     assert code == 0
     for words in ("reconstruct", "adam", run.name, "ok"):
         assert words in out
+    code, out, _ = call(capsys, "list", "--methods")
+    assert code == 0
+    for words in ("when to use it", "lagrange-newton", "gradients", "augmented Lagrangian"):
+        assert words in out
 
 
 @pytest.mark.parametrize(

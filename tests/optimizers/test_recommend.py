@@ -74,7 +74,8 @@ def test_problem_decides(case):
     assert name(make(), **known) == expected
 
 
-@pytest.mark.parametrize("case", CASES)
+# 300 values say nothing about 3000 parameters
+@pytest.mark.parametrize("case", [case for case in CASES if case != "many by values"])
 def test_what_is_recommended_runs_and_gains(case):
     make, known, _ = CASES[case]
     problem = make()
