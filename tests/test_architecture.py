@@ -17,7 +17,8 @@ MAY_IMPORT = {
 }
 HEAVY = {
     "pyvista", "vtk", "vtkmodules", "ray", "botorch", "matplotlib", "trame", "anny",
-    "kaolin", "nvdiffrast", "trimesh", "imageio", "cma",
+    "kaolin", "nvdiffrast", "trimesh", "imageio", "cma", "gpytorch", "linear_operator", "PyNomad",
+    "cocoex", "pybobyqa",
 }  # fmt: skip
 PUBLIC = ["optimizers", "geomopt.geometry", "geomopt.render", "geomopt.reconstruct", "geomopt.runs"]
 
