@@ -26,11 +26,12 @@ class Finding:
 
 # import name to what it is for and how to get it; the parts that use the later ones are to come
 _OPTIONAL = {
-    "cma": ("checking the built-in CMA-ES against pycma", "pip install 'geomopt[cma]'"),
+    "cma": ("the method pycma, and comparisons with it", "pip install 'geomopt[cma]'"),
+    "botorch": ("the method bayes", "pip install 'geomopt[bayes]'"),
+    "PyNomad": ("the method nomad", "pip install 'geomopt[nomad]'"),
     "nvdiffrast": ("later: a rasterizer on CUDA", "see github.com/NVlabs/nvdiffrast"),
     "kaolin": ("later: exchange of meshes", "see github.com/NVIDIAGameWorks/kaolin"),
     "ray": ("later: batches on a cluster", "pip install ray"),
-    "botorch": ("later: Bayesian optimization", "pip install botorch"),
     "trame": ("later: a browser viewer", "pip install trame trame-pyvista trame-vuetify"),
     "anny": ("later: the body of motion capture", "pip install anny"),
     "pypardiso": ("later: faster factorisations", "pip install pypardiso"),

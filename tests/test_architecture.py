@@ -88,3 +88,13 @@ def test_the_optimizers_import_without_warp_or_any_optional_package():
     code = "import sys, optimizers; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     loaded = set(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split())
     assert not loaded & (HEAVY | {"warp", "geomopt", "sims"})
+
+
+def test_the_optimizers_import_in_a_moment_beside_torch():
+    """Under 1.5 s of CPU time, which a scheduler cannot stretch."""
+    code = (
+        "import time, torch; begin = time.process_time(); import optimizers; "
+        "print(time.process_time() - begin)"
+    )
+    seconds = float(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True))
+    assert seconds < 1.5
