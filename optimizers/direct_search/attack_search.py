@@ -23,7 +23,9 @@ from optimizers.state import check_answer, restore, snapshot
 
 SUFFICIENT = 1e-4  # gain per squared radius, in units of the spread of values
 RECENT = 40  # values that the spread is taken from
-COSTLIEST = 0.25  # share of all that was spent that a first curvature may take
+COSTLIEST = 0.25  # share of what was spent since the last curvature that the next may take
+TRIALS = 5  # along one quasi-Newton step, before it has failed
+EXACT = 3  # prices of a gradient up to which the curvature of a plain value may be asked for
 SEARCH = "search"
 
 
@@ -90,11 +92,12 @@ class RunningAttackSearch:
     base: row of the archive that is attacked: the best feasible point, before there is one that of
         the least excess; -1 before the first success. seen: rows that it was compared with.
     before: value, violation and excess of the base when the turn began. price: of the turn.
+    spent: since the beginning; curved: what was spent when a curvature was last asked for.
     """
 
     FIELDS = (
-        "phase", "arm", "base", "seen", "before", "price", "spent", "barren", "spacing", "asked",
-        "done",
+        "phase", "arm", "base", "seen", "before", "price", "spent", "curved", "barren", "spacing",
+        "asked", "trials", "done",
     )  # fmt: skip
 
     def __init__(self, settings: AttackSearch, problem: Problem, seed: int) -> None:
@@ -109,15 +112,21 @@ class RunningAttackSearch:
         self.phase, self.arm = "idle", SEARCH
         self.base, self.seen = -1, 0
         self.before = [math.inf] * 3
-        self.price, self.spent = 0.0, 0.0
+        self.price = self.spent = self.curved = 0.0
         self.barren = -1  # row of a base where no slopes are to be had
         self.spacing = problem.start.new_zeros(1, problem.dimension)
-        self.asked = 0
+        self.asked = self.trials = 0
         self.done: str | None = None
 
     def _suitable(self) -> tuple[str, ...]:
-        dear = self.source.is_true
-        return tuple(name for name in ATTACKS if not (dear and name == "pgd"))
+        """Attacks that can pay with these slopes."""
+        source, names = self.source, list(ATTACKS)
+        if source.is_true:
+            names.remove("pgd")
+        exact = source.white and source.price(2) <= EXACT * source.price(1)
+        if not self.problem.composite and source.is_true and not exact:
+            names.remove("gauss-newton")
+        return tuple(names)
 
     @property
     def best(self) -> Incumbent:
@@ -149,13 +158,14 @@ class RunningAttackSearch:
         points = self.proposals.points(self.slopes.point)
         if self.phase == "screen":
             return Query(points, 0, self.source.fidelity, tag="screen")
-        order = int(self._wants_slopes(len(points)))
+        order = int(self._is_bold() and len(points) == 1)
         return Query(points[: max(1, int(min(remaining, len(points))))], order, tag=self.arm)
 
-    def _wants_slopes(self, count: int) -> bool:
-        """Whether a trial is so likely to win that its slopes are asked for at once."""
+    def _is_bold(self) -> bool:
+        """Whether one trial is so likely to win that its slopes are asked for at once."""
+        known = self.arm == "quasi-newton" and len(self.proposals.history) > 0
         cheap = self.source.white and self.source.is_true
-        return cheap and count == 1 and self.credit.streak(self.arm) > 0
+        return cheap and known
 
     def _base_point(self) -> Tensor:
         return self.proposals.at(torch.from_numpy(self._place().copy()))
@@ -187,7 +197,7 @@ class RunningAttackSearch:
         return self.base >= 0 and self.search.archive.violation[self.base] <= FEASIBLE
 
     def _begin_turn(self, remaining: float) -> None:
-        self.price, self.before = 0.0, self._standing()
+        self.price, self.trials, self.before = 0.0, 0, self._standing()
         arm = self._picked(remaining)
         if arm is None:
             self.phase, self.arm = "search", SEARCH
@@ -217,8 +227,8 @@ class RunningAttackSearch:
         if self._known(arm):
             return True
         price = self.source.price(2 if arm == "gauss-newton" else 1)
-        modest = price <= max(2 * self.source.price(1), COSTLIEST * self.spent)
-        return price + 1 <= remaining and modest
+        allowed = max(2 * self.source.price(1), COSTLIEST * (self.spent - self.curved))
+        return price + 1 <= remaining and (price <= allowed or self.credit.leads(arm))
 
     def tell(self, query: Query, evaluation: Evaluation) -> None:
         """Take slopes, screened candidates or true values, and go on with the turn."""
@@ -264,6 +274,7 @@ class RunningAttackSearch:
         row, point = self.base, self._place()
         if query.is_true and not self.source.white:
             self.search.learn(query.points, evaluation)
+        self.curved = self.spent if query.order == 2 else self.curved
         answer = slopes_of(evaluation, self.spacing, self.source.white)
         if not bool(answer.ok[0]):
             self.barren = row
@@ -286,7 +297,8 @@ class RunningAttackSearch:
             self.attack = self._projected(radius)
             self.phase = "attack"
             return
-        self.proposals.make(self.arm, slopes, radius, constraints, self.search.archive)
+        factors = (2.0,) if self._is_bold() else FACTORS
+        self.proposals.make(self.arm, slopes, radius, factors, constraints, self.search.archive)
         self._try()
 
     def _projected(self, radius: float) -> RunningAttack:
@@ -341,9 +353,24 @@ class RunningAttackSearch:
             self.search.radius = max(self.search.radius, 0.5 * length)
         else:
             gain = 0.0
-            closer = 0.25 * float(lengths.min())
-            self.credit.resize(self.arm, closer, settings.radius, settings.floor)
+            share = self._shorter(steps[0], evaluation) if len(steps) == 1 else 0.25
+            closer = share * float(lengths.min())
+            closer = 0.5 * closer if self._is_bold() else closer
+            below = self.credit.resize(self.arm, closer, settings.radius, settings.floor)
+            self.trials += 1
+            if self._is_bold() and self.trials < TRIALS and not below:
+                self._propose()
+                return
         self._end_turn(gain)
+
+    def _shorter(self, step: Tensor, evaluation: Evaluation) -> float:
+        """Share of a step that failed at the lowest point of the parabola through its values."""
+        slope = float(self.slopes.gradient.dot(step))
+        rise = float(evaluation.value[0]) - self.before[0]
+        violated = float(evaluation.violation[0]) > FEASIBLE
+        if violated or not math.isfinite(rise) or not slope < 0:
+            return 0.25
+        return min(max(-0.5 * slope / (rise - slope), 0.1), 0.5)
 
     def _end_turn(self, gain: float) -> None:
         self.credit.reward(self.arm, gain, max(self.price, 1.0))

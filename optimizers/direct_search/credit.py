@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,29 +12,29 @@ from optimizers.state import restore, snapshot
 MEMORY = 0.5  # weight of what was, in the score of an arm and in the common rate
 LARGEST = 4.0  # relative rate that one turn can earn
 LONGEST = 64  # turns that an arm sleeps at most
-REVISIT = 12  # turns after which the arm that was used least recently gets one
+DRIFT = 0.03  # by which the score of an arm comes closer to 1 with every turn of another
+UNTRIED = 0.5  # score of an arm before its first turn
 
 
 class Credit:
     """Scores, radii and waits of named arms.
 
     scores: decaying means of what a turn has gained per price, relative to the common rate at that
-        time; infinite for an arm that was never used, 0 for one that only failed. Gains shrink as
-        a search converges, for all arms alike: relative to each other they stay comparable.
-    radii: of the steps an arm proposes. streaks: successes in a row.
+        time, 0 for an arm that only failed. Gains shrink as a search converges, for all arms
+        alike: relative to each other they stay comparable. What was seen long ago counts less.
+    radii: of the steps an arm proposes. failures: in a row.
     waits: turns an arm sleeps, 0 after the first failure in a row, then 1, 2, 4 and so on.
     """
 
-    FIELDS = ("scores", "radii", "failures", "waits", "streaks", "used", "rate", "turns")
+    FIELDS = ("scores", "radii", "failures", "waits", "used", "rate", "turns")
 
     def __init__(self, names: tuple[str, ...], radius: float) -> None:
         self.names = names
         count = len(names)
-        self.scores = [math.inf] * count
+        self.scores = [UNTRIED] * count
         self.radii = [radius] * count
         self.failures = [0] * count
         self.waits = [0] * count
-        self.streaks = [0] * count
         self.used = [0] * count
         self.rate, self.turns = 0.0, 0
 
@@ -46,31 +45,33 @@ class Credit:
         ]
         if not awake:
             return None
-        if self.turns % REVISIT == REVISIT - 1:
-            return self.names[min(awake, key=lambda arm: self.used[arm])]
         return self.names[max(awake, key=lambda arm: self.scores[arm])]
 
     def beats(self, name: str, other: str) -> bool:
         """Whether an arm that was used before earns more than another."""
-        score = self.scores[self.names.index(name)]
-        return score != math.inf and score > self.scores[self.names.index(other)]
+        arm = self.names.index(name)
+        return bool(self.used[arm]) and self.scores[arm] > self.scores[self.names.index(other)]
+
+    def leads(self, name: str) -> bool:
+        """Whether an arm that was used before has the highest score."""
+        arm = self.names.index(name)
+        return bool(self.used[arm]) and self.scores[arm] >= max(self.scores)
 
     def reward(self, name: str, gain: float, price: float) -> None:
         """Note what a turn of an arm has gained, 0 for a failure, and what it took."""
         arm = self.names.index(name)
         self.turns += 1
-        self.used[arm] = self.turns
+        self.scores = [score + DRIFT * max(0.0, 1 - score) for score in self.scores]
         rate = gain / price
         self.rate = rate if self.rate == 0 else MEMORY * self.rate + (1 - MEMORY) * rate
         earned = min(rate / self.rate, LARGEST) if self.rate > 0 else 0.0
-        old = self.scores[arm]
-        self.scores[arm] = earned if old == math.inf else MEMORY * old + (1 - MEMORY) * earned
+        first, old = not self.used[arm], self.scores[arm]
+        self.scores[arm] = earned if first else MEMORY * old + (1 - MEMORY) * earned
+        self.used[arm] = self.turns
         if gain > 0:
             self.failures[arm], self.waits[arm] = 0, 0
-            self.streaks[arm] += 1
         else:
             self.failures[arm] += 1
-            self.streaks[arm] = 0
             self.waits[arm] = min(int(2.0 ** (self.failures[arm] - 2)), LONGEST)
 
     def tick(self) -> None:
@@ -86,10 +87,6 @@ class Credit:
         below = radius < floor
         self.radii[self.names.index(name)] = first if below else min(radius, 1.0)
         return below
-
-    def streak(self, name: str) -> int:
-        """Successes of an arm in a row."""
-        return self.streaks[self.names.index(name)]
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of everything."""

@@ -65,16 +65,25 @@ class Proposals:
         return self.at(center + self.steps)
 
     def make(
-        self, kind: str, slopes: Linearization, radius: float, constraints: Tensor, archive: Archive
+        self,
+        kind: str,
+        slopes: Linearization,
+        radius: float,
+        factors: tuple[float, ...],
+        constraints: Tensor,
+        archive: Archive,
     ) -> None:
-        """Candidates of an attack; constraints: true ones (m,) at the point of the slopes."""
+        """Candidates of an attack at factors of its radius.
+
+        constraints: true ones (m,) at the point of the slopes.
+        """
         if kind == "fgsm":
             steps = self._signs(slopes, radius, constraints, archive)
         else:
             steps = torch.stack(
                 [
                     self._model(kind, slopes, factor * radius, constraints, archive.equalities)
-                    for factor in FACTORS
+                    for factor in factors
                 ]
             )
         self.put(steps)
