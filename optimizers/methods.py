@@ -7,6 +7,16 @@ from typing import Any
 
 from optimizers.direct_search.attack_search import AttackSearch
 from optimizers.direct_search.covering import DirectSearch
+from optimizers.external.nomad import Nomad
+from optimizers.external.pycma import Pycma
+from optimizers.external.scipy import (
+    ScipyCobyqa,
+    ScipyDifferentialEvolution,
+    ScipyLbfgsb,
+    ScipyNelderMead,
+    ScipySlsqp,
+    ScipyTrustConstr,
+)
 from optimizers.gradient.adam import Adam
 from optimizers.gradient.lagrange_newton import LagrangeNewton
 from optimizers.gradient.lbfgs import Lbfgs
@@ -27,6 +37,14 @@ METHODS: dict[str, type[Any]] = {
         AttackSearch,
         SampleRefine,
         TargetSurrogate,
+        Pycma,
+        Nomad,
+        ScipyLbfgsb,
+        ScipySlsqp,
+        ScipyCobyqa,
+        ScipyTrustConstr,
+        ScipyNelderMead,
+        ScipyDifferentialEvolution,
     )
 }
 

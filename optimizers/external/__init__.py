@@ -1,0 +1,1 @@
+"""Solvers of other libraries, asked and told like our own."""
