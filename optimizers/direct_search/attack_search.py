@@ -24,7 +24,7 @@ from optimizers.state import check_answer, restore, snapshot
 SUFFICIENT = 1e-4  # gain per squared radius, in units of the spread of values
 RECENT = 40  # values that the spread is taken from
 COSTLIEST = 0.25  # share of what was spent since the last curvature that the next may take
-TRIALS = 5  # along one quasi-Newton step, before it has failed
+TRIALS = 4  # along one quasi-Newton step, before it has failed
 EXACT = 3  # prices of a gradient up to which the curvature of a plain value may be asked for
 SEARCH = "search"
 
@@ -351,6 +351,7 @@ class RunningAttackSearch:
             new = max(2 * length if len(steps) == 1 else length, 0.5 * radius)
             self.credit.resize(self.arm, new, settings.radius, settings.floor)
             self.search.radius = max(self.search.radius, 0.5 * length)
+            self.credit.widen(0.5 * length)
         else:
             gain = 0.0
             share = self._shorter(steps[0], evaluation) if len(steps) == 1 else 0.25
@@ -361,6 +362,8 @@ class RunningAttackSearch:
             if self._is_bold() and self.trials < TRIALS and not below:
                 self._propose()
                 return
+            if self.arm == "quasi-newton":
+                self.proposals.history.clear()  # what was learnt may be what misleads
         self._end_turn(gain)
 
     def _shorter(self, step: Tensor, evaluation: Evaluation) -> float:

@@ -88,6 +88,10 @@ class Credit:
         self.radii[self.names.index(name)] = first if below else min(radius, 1.0)
         return below
 
+    def widen(self, radius: float) -> None:
+        """Let no arm look closer than a step that has just won."""
+        self.radii = [max(radius, own) for own in self.radii]
+
     def state_dict(self) -> dict[str, Any]:
         """Copies of everything."""
         return snapshot(self, self.FIELDS)
