@@ -14,6 +14,7 @@ FIRST, SECOND = 0.9, 0.99  # decay of the mean and of the mean square of the gra
 GROW, SHRINK = 1.3, 0.5  # of the step after one that led down, and after one that did not
 ENOUGH = 0.1  # share of the predicted decrease that lets the step grow
 LONGEST = 4.0  # of the first step
+PATIENCE = 10  # failures of a first point until it is given up
 SHORTEST = 1e-9  # of the first step: a search that got there is over
 
 
@@ -33,8 +34,8 @@ class Descent:
     """
 
     FIELDS = (
-        "trial", "best", "merit", "gradient", "mean", "square", "share", "told_rows", "agreement",
-        "lengths",
+        "trial", "best", "merit", "gradient", "mean", "square", "share", "told_rows", "failures",
+        "agreement", "lengths",
     )  # fmt: skip
 
     def __init__(self, points: Tensor, lengths: Tensor) -> None:
@@ -43,7 +44,7 @@ class Descent:
         self.gradient = self.mean = self.square = torch.zeros_like(points)
         rows = points.new_zeros(len(points))
         self.merit, self.share = rows + torch.inf, rows + 1
-        self.told_rows, self.agreement = rows.clone(), rows.clone()
+        self.told_rows, self.failures, self.agreement = rows.clone(), rows.clone(), rows.clone()
 
     def keep(self, rows: int) -> None:
         """Go on with the first searches only."""
@@ -63,8 +64,8 @@ class Descent:
         ratio = torch.where(predicted < 0, drop / predicted, torch.where(better, 1.0, -1.0))
         self.agreement = torch.where(first | ~ok, self.agreement, ratio.clamp(-1.0, 1.0))
         grown = torch.where(ratio >= ENOUGH, GROW, 1.0)
-        change = torch.where(first & ok, 1.0, torch.where(better, grown, SHRINK))
-        self.share = (self.share * change).clamp(max=LONGEST)
+        change = torch.where(better, grown, SHRINK)
+        self.share = torch.where(first, self.share, self.share * change).clamp(max=LONGEST)
         row, seen = better[:, None], ok[:, None]
         self.best = torch.where(row, self.trial, self.best)
         self.gradient = torch.where(row, gradient, self.gradient)
@@ -74,6 +75,7 @@ class Descent:
             seen, SECOND * self.square + (1 - SECOND) * gradient.square(), self.square
         )
         self.told_rows = self.told_rows + ok
+        self.failures = torch.where(ok, 0, self.failures + 1)
         return better
 
     def advance(self, lower: Tensor, upper: Tensor) -> None:
@@ -91,8 +93,9 @@ class Descent:
     @property
     def is_over(self) -> bool:
         """Whether no search moves any more."""
-        moved = (self.trial != self.best).any(1) & (self.share > SHORTEST)
-        return not bool(moved.any())
+        moves = (self.trial != self.best).any(1) & (self.share > SHORTEST)
+        waits = (self.told_rows == 0) & (self.failures < PATIENCE)
+        return not bool((moves | waits).any())
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of everything the searches need to go on."""

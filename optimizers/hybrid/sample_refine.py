@@ -98,7 +98,8 @@ class RunningSampleRefine:
 
     FIELDS = (
         "generator", "best", "done", "phase", "stage", "total", "left", "spent", "before",
-        "chosen", "counts", "size", "spread", "points", "value", "violation", "ok", "rows", "originals",
+        "chosen", "counts", "size", "spread", "points", "value", "violation", "ok", "members",
+        "originals",
         "steps", "agreement", "trust", "fresh", "run_best", "unchanged", "polished",
         "longest_polish", "polish_led", "restarts", "screened", "_events",
     )  # fmt: skip
@@ -122,7 +123,7 @@ class RunningSampleRefine:
         self.cma = self._population(self.space.fit(problem.start))
         self.points = problem.start.new_zeros(0, self.space.dimension)
         self.value = self.violation = self.ok = problem.start.new_zeros(0)
-        self.rows = torch.zeros(0, dtype=torch.long, device=problem.device)
+        self.members = torch.zeros(0, dtype=torch.long, device=problem.device)
         self.originals = problem.start.new_zeros(0)
         self.steps = 0
         self.agreement, self.trust = 0.0, 1.0
@@ -201,10 +202,10 @@ class RunningSampleRefine:
     def _ask_step(self) -> Query:
         order = 1 if self.steps < self.settings.refine_steps else 0
         price = self.problem.gradient_cost if order else 1
-        rows = max(1, int(self.left / price)) if self.left < math.inf else len(self.rows)
-        if rows < len(self.rows):
+        rows = max(1, int(self.left / price)) if self.left < math.inf else len(self.members)
+        if rows < len(self.members):
             self.descent.keep(rows)
-            self.rows, self.originals = self.rows[:rows], self.originals[:rows]
+            self.members, self.originals = self.members[:rows], self.originals[:rows]
         points = self.space.expand(self.descent.trial)
         return Query(points, order=order, tag=f"refine, step {self.steps}")
 
@@ -254,14 +255,14 @@ class RunningSampleRefine:
             return
         order = ranking(self.value, self.violation)
         lengths = self.cma.lengths_of_steps
-        self.rows = diverse(self.points, order[:found], lengths, wanted)
-        self.originals = self.merit.of(evaluation)[self.rows]
+        self.members = diverse(self.points, order[:found], lengths, wanted)
+        self.originals = self.merit.of(evaluation)[self.members]
         self.steps, self.stage = 0, "steps"
         first = self.settings.refine_length * self.trust
-        self.descent = Descent(self.points[self.rows], first * lengths)
+        self.descent = Descent(self.points[self.members], first * lengths)
 
     def _tell_step(self, evaluation: Evaluation) -> None:
-        descent, rows = self.descent, self.rows
+        descent, rows = self.descent, self.members
         gradient = torch.zeros_like(descent.trial)
         if evaluation.gradient is not None:
             self.merit.learn(evaluation)
@@ -358,6 +359,20 @@ class RunningSampleRefine:
         if self.phase == "polish" and self.bandit.best() == "polish" and gain > 0:
             self.polish_led = True
         self.phase = self.stage = ""
+
+    @property
+    def rows(self) -> int:
+        """How many points a generation holds."""
+        return self.size
+
+    def objective_changed(self) -> None:
+        """Forget the values told so far: an adapter changed what is minimised; points stay."""
+        for name in ("best", "fresh", "run_best"):
+            setattr(self, name, Incumbent(getattr(self, name).x))
+        self.phase = self.stage = ""
+        self.points = self.points[:0]
+        self.unchanged, self.polished, self.done = 0, False, None
+        self.polish = Polish(self.problem, self.best.x, self._lengths(), self.merit.weight)
 
     def events(self) -> tuple[str, ...]:
         """Restarts and doublings since the last call."""
