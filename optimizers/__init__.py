@@ -57,6 +57,7 @@ from optimizers.gradient.adam import Adam
 from optimizers.gradient.lagrange_newton import LagrangeNewton
 from optimizers.gradient.lbfgs import Lbfgs
 from optimizers.gradient.regularized_newton import RegularizedNewton
+from optimizers.hybrid.cma_then_adam import CmaThenAdam
 from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.methods import METHODS
 from optimizers.population.cma import Cma
@@ -79,6 +80,7 @@ __all__ = [
     "Box",
     "Budget",
     "Cma",
+    "CmaThenAdam",
     "DirectSearch",
     "Ensemble",
     "Evaluation",

@@ -21,6 +21,7 @@ from optimizers.gradient.adam import Adam
 from optimizers.gradient.lagrange_newton import LagrangeNewton
 from optimizers.gradient.lbfgs import Lbfgs
 from optimizers.gradient.regularized_newton import RegularizedNewton
+from optimizers.hybrid.cma_then_adam import CmaThenAdam
 from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.population.cma import Cma
 from optimizers.surrogate.target import TargetSurrogate
@@ -36,6 +37,7 @@ METHODS: dict[str, type[Any]] = {
         DirectSearch,
         AttackSearch,
         SampleRefine,
+        CmaThenAdam,
         TargetSurrogate,
         Pycma,
         Nomad,
