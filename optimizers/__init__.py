@@ -58,9 +58,12 @@ from optimizers.gradient.lagrange_newton import LagrangeNewton
 from optimizers.gradient.lbfgs import Lbfgs
 from optimizers.gradient.regularized_newton import RegularizedNewton
 from optimizers.hybrid.cma_then_adam import CmaThenAdam
+from optimizers.hybrid.mixed_gradient import mixed_gradient
+from optimizers.hybrid.mixed_order import MixedOrder
 from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.methods import METHODS
 from optimizers.population.cma import Cma
+from optimizers.population.icem import Icem
 from optimizers.problem import Model, Problem
 from optimizers.recommend import Recommendation, recommend
 from optimizers.surrogate.ensemble import Ensemble
@@ -85,11 +88,13 @@ __all__ = [
     "Ensemble",
     "Evaluation",
     "ExtremeBarrier",
+    "Icem",
     "Incumbent",
     "Iterate",
     "LagrangeNewton",
     "Lbfgs",
     "LinearizedTarget",
+    "MixedOrder",
     "Model",
     "OfflineDesigns",
     "Problem",
@@ -105,6 +110,7 @@ __all__ = [
     "iterate",
     "last_iterate",
     "minimize",
+    "mixed_gradient",
     "offline_designs",
     "pessimistic",
     "recommend",

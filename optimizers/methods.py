@@ -22,8 +22,10 @@ from optimizers.gradient.lagrange_newton import LagrangeNewton
 from optimizers.gradient.lbfgs import Lbfgs
 from optimizers.gradient.regularized_newton import RegularizedNewton
 from optimizers.hybrid.cma_then_adam import CmaThenAdam
+from optimizers.hybrid.mixed_order import MixedOrder
 from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.population.cma import Cma
+from optimizers.population.icem import Icem
 from optimizers.surrogate.target import TargetSurrogate
 
 METHODS: dict[str, type[Any]] = {
@@ -34,10 +36,12 @@ METHODS: dict[str, type[Any]] = {
         RegularizedNewton,
         LagrangeNewton,
         Cma,
+        Icem,
         DirectSearch,
         AttackSearch,
         SampleRefine,
         CmaThenAdam,
+        MixedOrder,
         TargetSurrogate,
         Pycma,
         Nomad,
