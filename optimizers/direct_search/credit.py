@@ -13,6 +13,8 @@ MEMORY = 0.5  # weight of what was, in the score of an arm and in the common rat
 LARGEST = 4.0  # relative rate that one turn can earn
 LONGEST = 64  # turns that an arm sleeps at most
 DRIFT = 0.03  # by which the score of an arm comes closer to 1 with every turn of another
+LEARNERS = ("quasi-newton", "gauss-newton")  # arms that pay late: their steps become exact
+PATIENCE = 3.0  # weight of their scores
 UNTRIED = 0.5  # score of an arm before its first turn
 
 
@@ -30,6 +32,7 @@ class Credit:
 
     def __init__(self, names: tuple[str, ...], radius: float) -> None:
         self.names = names
+        self._weights = [PATIENCE if name in LEARNERS else 1.0 for name in names]
         count = len(names)
         self.scores = [UNTRIED] * count
         self.radii = [radius] * count
@@ -45,17 +48,21 @@ class Credit:
         ]
         if not awake:
             return None
-        return self.names[max(awake, key=lambda arm: self.scores[arm])]
+        return self.names[max(awake, key=self._weighed)]
+
+    def _weighed(self, arm: int) -> float:
+        return self._weights[arm] * self.scores[arm]
 
     def beats(self, name: str, other: str) -> bool:
         """Whether an arm that was used before earns more than another."""
         arm = self.names.index(name)
-        return bool(self.used[arm]) and self.scores[arm] > self.scores[self.names.index(other)]
+        return bool(self.used[arm]) and self._weighed(arm) > self._weighed(self.names.index(other))
 
     def leads(self, name: str) -> bool:
         """Whether an arm that was used before has the highest score."""
         arm = self.names.index(name)
-        return bool(self.used[arm]) and self.scores[arm] >= max(self.scores)
+        best = max(map(self._weighed, range(len(self.names))))
+        return bool(self.used[arm]) and self._weighed(arm) >= best
 
     def reward(self, name: str, gain: float, price: float) -> None:
         """Note what a turn of an arm has gained, 0 for a failure, and what it took."""
