@@ -91,10 +91,17 @@ class Archive:
                 size = np.median(np.abs(self.constraints[finite]), axis=0)
                 self.scale = np.where(size > 0, size, 1.0)
             rows = slice(0, last)
-        self._excess[rows] = self._weighed(self._constraints[rows])
+        self._excess[rows] = self.weighed(self._constraints[rows])
         return range(first, last)
 
-    def _weighed(self, constraints: np.ndarray) -> np.ndarray:
+    def forget_values(self) -> None:
+        """Treat all rows as failed: what was told about them no longer holds."""
+        for column in (self.value, self.constraints, self.violation, self.excess):
+            column[:] = np.inf
+        self.successes = 0
+
+    def weighed(self, constraints: np.ndarray) -> np.ndarray:
+        """The excess (n,) of constraints (n, m)."""
         parts = constraints / self.scale if len(self.scale) else constraints
         free = parts.shape[1] - self.equalities
         return (np.maximum(parts[:, :free], 0.0) ** 2).sum(1) + (parts[:, free:] ** 2).sum(1)

@@ -51,7 +51,10 @@ class Barrier:
         """The row to poll around first; -1 while nothing has succeeded."""
         if self.feasible < 0 or self.infeasible < 0:
             return max(self.feasible, self.infeasible)
-        value, violation = self.archive.value[self.begin :], self.archive.violation[self.begin :]
+        value, violation = (
+            self.archive.value[self.begin :],
+            self.archive.violation[self.begin :],
+        )
         spread = np.ptp(np.percentile(value[violation <= FEASIBLE], (25, 75)))
         gain = self.archive.value[self.feasible] - self.archive.value[self.infeasible]
         return self.infeasible if gain > TRADE * spread else self.feasible

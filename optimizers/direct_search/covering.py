@@ -11,18 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optimizers.checks import check_number
+from optimizers.checks import check_count, check_number
 from optimizers.direct_search.archive import Archive
 from optimizers.direct_search.barrier import Barrier, Outcome
+from optimizers.direct_search.model_search import ModelSearch
 from optimizers.direct_search.poll import inside, ordered, poll_directions
 from optimizers.evaluation import Evaluation, Incumbent, Query
 from optimizers.problem import Problem
 from optimizers.state import check_answer, restore, snapshot
 
 CANDIDATES = 64  # of which the farthest from all known points is evaluated
-FACTORS = (2.0, 1.0)  # of the last step, to repeat it
+FACTORS = (2.0, 1.0)  # of the last step, to repeat it where no model says more
 SECONDARY = 2  # directions around the second leader
 ATTEMPTS = 1000  # to find a start that can be evaluated
+LARGEST = 50  # dimension that is modelled
+FLAT = 1e-12  # differences below this share of a typical one are round-off
+STILL = 8  # halvings of the radius over which the differences of a smooth function must fall
 
 
 @dataclass(frozen=True)
@@ -31,28 +35,40 @@ class DirectSearch:
 
     radius: first poll radius, the largest entry of a step, in units of each parameter's scale.
     floor: poll radius at which the search starts anew.
-    reach: radius of the ball around the leader that covering points fill, in the same units.
+    model: whether quadratic models propose points and shape the polls; up to 50 parameters.
+    reach: half width of the box around the leader that covering points fill, in the same units.
+    covering: failed polls from one covering point to the next.
     poll: "minimal" polls d + 1 directions, "maximal" 2 d.
     barrier: how constraints enter, see `Barrier`; both begin at infeasible points too.
     batch: whether the points of a poll are one query, of which the best is taken; one by one,
         the first success ends the poll. By default only on a GPU.
 
-    One iteration around the leader x with the poll radius r: repeat the last step if it was a
-    success; poll x + r q_i; evaluate the point of the ball that is farthest from all known points.
-    The first success moves x and ends the iteration.
+    One iteration around the leader x with the poll radius r: evaluate the least point of the models
+    in a trust region of 2 r; poll x + r A q_i, the most promising first; now and then, evaluate the
+    point around x that is farthest from all known points. The first success moves x and ends the
+    iteration.
 
-        r <- min(1, 2 r) after a success, unchanged when a covering point won, r / 2 after a failure
         q = columns of I - 2 v v^T and the opposite of their sum, v random, |q_i|_inf = 1
+        A = axes and lengths of the models' curvature, I without them, see `QuadraticModels`
+        r <- min(1, 2 r) after a success of a poll, r / 2 after a failure; when the models won,
+             2 r if they had foreseen it and their step was long, r / 2 if hardly anything came
+
+    A search whose radius has fallen to the floor, or around whose leader all is flat, begins anew
+    far from all known points; one whose values do not come closer with the points, as under noise,
+    looks at its leader again and begins anew there. The models are forgotten then.
 
     Audet, Bouchet and Bourdin, Convergence towards a local minimum by direct search methods with a
-    covering step; Bouchet and Vidal, Optimization by Directional Attacks, 2025, section on cDSM.
-    Ours: the farthest of 64 points covers, and a search whose radius has fallen to the floor begins
-    anew.
+    covering step; Bouchet and Vidal, Optimization by Directional Attacks, 2025, on cDSM; Conn and
+    Le Digabel, 2013, on quadratic models in direct search. Ours: models that are updated from all
+    near points with a noise that is learnt, the metric, the farthest of 64 points that covers, and
+    when to begin anew.
     """
 
     radius: float = 0.1
     floor: float = 1e-9
-    reach: float = 0.5
+    model: bool = True
+    reach: float = 1.0
+    covering: int = 20
     poll: Literal["minimal", "maximal"] = "minimal"
     barrier: Literal["progressive", "extreme"] = "progressive"
     batch: bool | None = None
@@ -60,12 +76,15 @@ class DirectSearch:
     name: ClassVar[str] = "direct-search"
     order: ClassVar[int] = 0
     handles_constraints: ClassVar[bool] = True
-    by_rank: ClassVar[bool] = True
+    by_rank: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_number("radius", self.radius, above=0)
         check_number("floor", self.floor, above=0, below=self.radius)
         check_number("reach", self.reach, above=0)
+        check_count("covering", self.covering)
+        if not isinstance(self.model, bool):
+            raise TypeError(f"model must be True or False, got {type(self.model).__name__}")
         if self.poll not in ("minimal", "maximal"):
             raise ValueError(f'poll must be "minimal" or "maximal", got {self.poll!r}')
         if self.barrier not in ("progressive", "extreme"):
@@ -90,7 +109,8 @@ class RunningDirectSearch:
     """
 
     FIELDS = (
-        "radius", "phase", "asked", "failures", "restarts", "done", "best", "generator", "_events",
+        "radius", "phase", "asked", "failures", "spreads", "highest", "lowest", "restarts", "done",
+        "best", "generator", "_events",
     )  # fmt: skip
 
     def __init__(self, settings: DirectSearch, problem: Problem, seed: int) -> None:
@@ -102,32 +122,39 @@ class RunningDirectSearch:
             vector.double().cpu().numpy()
             for vector in (problem.start, problem.scale, problem.lower, problem.upper)
         )
-        self._lower, self._upper = (
-            (lower - self._start) / self._scale,
-            (upper - self._start) / self._scale,
-        )
+        self._lower = (lower - self._start) / self._scale
+        self._upper = (upper - self._start) / self._scale
         self.archive = Archive(d)
         self.barrier = Barrier(self.archive, settings.barrier == "progressive")
+        self.models = ModelSearch(self.archive)
         self.radius = settings.radius
         self.phase, self.asked = "start", 0
         self.queue = np.zeros((1, d))
         self.step = np.zeros(d)
         self.failures = self.restarts = 0
+        self.spreads: list[float] = []
+        self.lowest, self.highest = math.inf, -math.inf
         self.done: str | None = None
         self.best = Incumbent(problem.start)
         self._events: list[str] = []
         batch = settings.batch
         self._batch = problem.device.type != "cpu" if batch is None else batch
+        self._modelled = settings.model and d <= LARGEST
         self._bounds = (problem.lower, problem.upper)
         # below this radius steps are lost in the precision of the problem
         self._floor = max(settings.floor, 16 * torch.finfo(problem.dtype).eps)
+
+    @property
+    def rows(self) -> int:
+        """How many points a query may hold."""
+        return max(1, len(self.queue)) if self._batch else 1
 
     def ask(self, remaining: float = math.inf) -> Query:
         """The next point (1, d), or the points (k, d) of a whole step where they go in batches."""
         while not len(self.queue):
             self._next_phase()
         count = len(self.queue) if self._batch else 1
-        self.asked = min(count, max(1, int(min(remaining, count))))
+        self.asked = max(1, int(min(remaining, count)))
         points = torch.from_numpy(self._start + self._scale * self.queue[: self.asked])
         points = points.to(self.problem.device, self.problem.dtype)
         return Query(points.clamp_(*self._bounds), order=0, tag=self.phase)
@@ -140,8 +167,12 @@ class RunningDirectSearch:
         outcome = self.learn(query.points, evaluation)
         if self.phase == "start":
             self._find_start()
-        elif outcome == Outcome.DOMINATING:
-            self._succeed(before)
+            return
+        if self.phase == "poll":
+            self._note_spread()
+        factor = self._model_factor(before, outcome) if self.phase == "model" else 2.0
+        if outcome == Outcome.DOMINATING:
+            self._succeed(before, factor)
         elif outcome == Outcome.IMPROVING:
             self._begin_iteration()
 
@@ -177,19 +208,28 @@ class RunningDirectSearch:
 
     def _find_start(self) -> None:
         if self.barrier.leader >= 0:
+            self.failures = 0
             self._begin_iteration()
             return
         self.failures += 1
-        if self.failures >= ATTEMPTS:
+        if self.failures >= ATTEMPTS and self.best.value == math.inf:
             self.done = "all evaluations failed"
         self.queue = self._sample(1)
 
-    def _succeed(self, before: int) -> None:
+    def _model_factor(self, before: int, outcome: Outcome) -> float:
+        """What the models learn from their point, and by how much the radius may grow."""
+        if self.archive.constraints.shape[1]:
+            # with constraints a success is a success
+            return self.models.judge(float(outcome == Outcome.DOMINATING))
+        return self.models.judge(float(self.archive.value[before] - self.archive.value[-1]))
+
+    def _succeed(self, before: int, factor: float) -> None:
         """Move on from the leader that was there before."""
         leader = self.barrier.leader
         self.step = self.archive.points[leader] - self.archive.points[before]
         if self.phase != "covering":
-            self.radius = min(1.0, 2 * self.radius)
+            self.radius = min(1.0, factor * self.radius)
+        self.spreads = []
         self._begin_iteration(repeat=self.phase in ("poll", "speculation"))
 
     def _begin_iteration(self, repeat: bool = False) -> None:
@@ -198,22 +238,59 @@ class RunningDirectSearch:
 
     def _next_phase(self) -> None:
         """Fill the queue with the points of the next phase, which may have none."""
-        if self.phase == "success":
+        if self.phase in ("success", "begin") and self._modelled:
+            leader = self.barrier.leader
+            self.queue = self.models.propose(leader, self.radius, self._lower, self._upper)
+            self.phase = "model"
+        elif self.phase == "success":
             self.phase, self.queue = "speculation", self._speculation()
-        elif self.phase in ("begin", "speculation"):
+        elif self.phase in ("begin", "speculation", "model"):
+            self.lowest, self.highest = math.inf, -math.inf
             self.phase, self.queue = "poll", self._poll()
-        elif self.phase == "poll":
+        elif self.phase == "poll" and self.failures % self.settings.covering == 0:
             self.phase, self.queue = "covering", self._covering()
         else:
             self._fail()
 
     def _fail(self) -> None:
+        self.failures += 1
         self.radius /= 2
+        value = self.archive.value
+        middle = float(value[self.barrier.leader])
+        spread = max(self.highest - middle, middle - self.lowest)
+        self.spreads.append(spread)
+        known = value[value < math.inf]
+        typical = float(np.median(known - known.min()))
         if self.radius < self._floor:
-            self.restarts += 1
-            self.radius = self.settings.radius
-            self._events.append(f"restart {self.restarts}, the radius had fallen to its floor")
-        self._begin_iteration()
+            self._restart("the radius had fallen to its floor")
+        elif 0 <= spread <= FLAT * typical:
+            self._restart("all was flat")
+        elif len(self.spreads) > STILL and spread > 0.5 * self.spreads[-1 - STILL] > 0:
+            self._restart("values did not come closer with the points", again=True)
+        else:
+            self._begin_iteration()
+
+    def _note_spread(self) -> None:
+        """Keep the range of the values of a poll."""
+        value = self.archive.value[-self.asked :]
+        value = value[value < math.inf]
+        if len(value):
+            self.lowest = min(self.lowest, float(value.min()))
+            self.highest = max(self.highest, float(value.max()))
+
+    def _restart(self, reason: str, again: bool = False) -> None:
+        """Begin anew, far away or, every other time when `again` is set, where the leader is."""
+        self.restarts += 1
+        self._events.append(f"restart {self.restarts}, {reason}")
+        stay = again and self.restarts % 2 == 1
+        candidates = self._sample(CANDIDATES)
+        far = candidates[self.archive.farthest(candidates)]
+        self.queue = (self._center().copy() if stay else far)[None]
+        self.phase, self.radius = "start", self.settings.radius
+        self.step = np.zeros_like(self.step)
+        self.failures, self.spreads = 0, []
+        self.barrier.restart()
+        self.models.restart()
 
     def _center(self) -> np.ndarray:
         return self.archive.points[self.barrier.leader]
@@ -225,9 +302,15 @@ class RunningDirectSearch:
 
     def _poll(self) -> np.ndarray:
         directions = poll_directions(self._normal(1)[0], self.settings.poll == "maximal")
+        leader, second = self.barrier.leader, self.barrier.second
+        modelled = self._modelled and self.models.fit(leader, self.radius)
+        if modelled:
+            directions = self.models.shaped(directions)
         directions = self.radius * ordered(directions, self.step)
-        center, second = self._center(), self.barrier.second
+        center = self._center()
         points = inside(center + directions, center, self._lower, self._upper)
+        if modelled:
+            points = self.models.sorted(points)
         if second < 0:
             return points
         other = self.archive.points[second]
@@ -235,26 +318,42 @@ class RunningDirectSearch:
         return np.concatenate((points, few))
 
     def _covering(self) -> np.ndarray:
-        """The point of the ball around the leader that is farthest from all known points."""
-        d = self.problem.dimension
-        normal = self._normal(CANDIDATES)
-        share = torch.rand(CANDIDATES, 1, generator=self.generator, dtype=torch.float64).numpy()
-        length = self.settings.reach * share ** (1 / d)
-        normal *= length / np.sqrt((normal * normal).sum(1, keepdims=True))
-        candidates = np.clip(self._center() + normal, self._lower, self._upper)
+        """The point around the leader that is farthest from all known points, (1, d)."""
+        center, reach = self._center(), self.settings.reach
+        low, high = (
+            np.maximum(center - reach, self._lower),
+            np.minimum(center + reach, self._upper),
+        )
+        candidates = low + self._uniform(CANDIDATES) * (high - low)
         return candidates[self.archive.farthest(candidates)][None]
 
     def _sample(self, count: int) -> np.ndarray:
         """Random points (count, d): uniform between two bounds, else normal around the start."""
-        lower, width = self._lower, self._upper - self._lower
-        bounded = np.isfinite(width)
-        uniform = torch.rand(count, len(lower), generator=self.generator, dtype=torch.float64)
-        points = np.where(bounded, lower, 0.0) + uniform.numpy() * np.where(bounded, width, 0.0)
-        return np.clip(np.where(bounded, points, self._normal(count)), lower, self._upper)
+        bounded = np.isfinite(self._upper - self._lower)
+        low, high = (
+            np.where(bounded, self._lower, 0.0),
+            np.where(bounded, self._upper, 0.0),
+        )
+        points = low + self._uniform(count) * (high - low)
+        return np.clip(np.where(bounded, points, self._normal(count)), self._lower, self._upper)
+
+    def _uniform(self, count: int) -> np.ndarray:
+        d = self.problem.dimension
+        return torch.rand(count, d, generator=self.generator, dtype=torch.float64).numpy()
 
     def _normal(self, count: int) -> np.ndarray:
         d = self.problem.dimension
         return torch.randn(count, d, generator=self.generator, dtype=torch.float64).numpy()
+
+    def objective_changed(self) -> None:
+        """Forget the values told so far; the search goes on from its leader, asked anew."""
+        if self.barrier.leader >= 0:
+            self.queue = self._center()[None].copy()
+        self.archive.forget_values()
+        self.barrier.restart()
+        self.models.restart()
+        self.best, self.phase = Incumbent(self.best.x), "start"
+        self.radius = max(self.radius, 0.1 * self.settings.radius)
 
     def events(self) -> tuple[str, ...]:
         """The restarts since the last call."""
@@ -269,6 +368,7 @@ class RunningDirectSearch:
             "step": torch.from_numpy(self.step.copy()),
             "archive": self.archive.state_dict(),
             "barrier": snapshot(self.barrier, Barrier.FIELDS),
+            "models": self.models.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -277,3 +377,4 @@ class RunningDirectSearch:
         self.queue, self.step = (state[name].cpu().numpy().copy() for name in ("queue", "step"))
         self.archive.load_state_dict(state["archive"])
         restore(self.barrier, Barrier.FIELDS, state["barrier"], self.problem.device)
+        self.models.load_state_dict(state["models"])
