@@ -17,7 +17,7 @@ GUIDE: dict[str, str] = {
     "adam": "many parameters, noisy gradients, values that follow a schedule",
     "lbfgs": "smooth values, exact gradients, one valley",
     "regularized-newton": "least squares through a simulator, stiff valleys; saddles with Hessians",
-    "lagrange-newton": "smooth equalities, to many digits, up to a few hundred parameters",
+    "lagrange-newton": "smooth constraints, equalities too, few evaluations; up to some hundred",
     "cma": "values only, or gradients that mislead; several minima; up to a few hundred parameters",
     "icem": "trajectories by values only, a short plan that must be good soon",
     "mppi": "trajectories by values only, large batches at once",
@@ -74,6 +74,10 @@ def recommend(
         return Recommendation(
             "sample-refine",
             "trajectories are sampled by few knots, which crosses contacts, and refined in full",
+        )
+    if problem.differentiable and problem.constraints and d <= 200 and evaluations < 100 * (d + 1):
+        return Recommendation(
+            "lagrange-newton", "constraints, gradients and few evaluations: one smooth valley"
         )
     if problem.differentiable:
         return _with_gradients(problem, evaluations)

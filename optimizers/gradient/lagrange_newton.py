@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from optimizers.target import LinearizedTarget
 
 DECREASE = 0.1  # of the slope of the merit, that a step must bring
 GROWTH = 1.5  # nu of the penalties
+FADING = 0.1  # what is left of the first one at the next direction, unless it is needed
 TRIALS = 30  # lengths along one direction
 ATTEMPTS = 10  # to find a start that can be evaluated
 PASSES = 4  # over the coordinates that a step takes to their bounds
@@ -30,6 +31,9 @@ DIRECTIONS = 4  # without a step, each with more damping than the last, until th
 class LagrangeNewton:
     """Steps on point and multipliers together: for smooth equalities, to many digits.
 
+    curvature: "bfgs" learns B from the gradients of the Lagrangian, with eta_2 = 0, until a
+        direction leads nowhere; from then on, and with "hessian" from the start, every iterate asks
+        for the Hessian.
     first_penalty, second_penalty: eta_1 and eta_2 of the merit at first.
     tolerance: the run has converged when the projected gradient of the Lagrangian has fallen to
         this share of the first gradient and the violation to what counts as feasible, or lower.
@@ -45,13 +49,14 @@ class LagrangeNewton:
 
     While the slope of the merit is above -eta_2 / 2 |(grad_w L, c)|^2, eta_1 grows by 1.5^2 and
     eta_2 shrinks by 1.5. B is the Hessian of the Lagrangian, for composite values the Gauss-Newton
-    matrix, shifted where it is not positive on the null space of J. Each iteration costs one query
-    of order 2 and one of order 1 for each length.
+    matrix, shifted where it is not positive on the null space of J, or its damped BFGS model
+    (Nocedal and Wright, procedure 18.2). Each length that is tried is a query of order 1.
 
     Hong, Na, Mahoney and Kolar, 2023 (AdaSketch-Newton), without the sketching, which pays for huge
-    systems only. Ours: the slacks, and the box, by solving on the free coordinates.
+    systems only. Ours: the slacks, the model, and the box, by solving on the free coordinates.
     """
 
+    curvature: Literal["bfgs", "hessian"] = "bfgs"
     first_penalty: float = 1.0
     second_penalty: float = 0.1
     tolerance: float = 1e-9
@@ -62,6 +67,8 @@ class LagrangeNewton:
     by_rank: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        if self.curvature not in ("bfgs", "hessian"):
+            raise ValueError(f'curvature must be "bfgs" or "hessian", got {self.curvature!r}')
         check_number("first_penalty", self.first_penalty, above=0)
         check_number("second_penalty", self.second_penalty, above=0)
         check_number("tolerance", self.tolerance, above=0)
@@ -83,7 +90,8 @@ class RunningLagrangeNewton:
     FIELDS = (
         "phase", "w", "l", "value", "gradient", "constraints", "jacobian", "matrix", "units",
         "inequalities", "step", "length", "trials", "slope", "free", "damping", "stuck",
-        "first_penalty", "second_penalty", "first_norm", "attempts", "done", "best", "generator",
+        "first_penalty", "second_penalty", "exact", "first_norm", "attempts", "done", "best",
+        "generator",
     )  # fmt: skip
 
     def __init__(self, settings: LagrangeNewton, problem: Problem, seed: int) -> None:
@@ -96,13 +104,17 @@ class RunningLagrangeNewton:
         self.matrix = torch.eye(d, dtype=problem.dtype, device=problem.device)
         self.free = torch.ones(d, dtype=torch.bool, device=problem.device)
         self.value, self.slope, self.length, self.damping = math.inf, 0.0, 1.0, 0.0
-        self.first_penalty = settings.first_penalty
-        self.second_penalty = settings.second_penalty
+        self._take_curvature(settings.curvature == "hessian")
         self.first_norm = 0.0
         self.phase, self.inequalities, self.trials, self.stuck, self.attempts = "start", 0, 0, 0, 0
         self.done: str | None = None
         self.best = Incumbent(problem.start)
         self._clamp = projection(problem)
+
+    def _take_curvature(self, exact: bool) -> None:
+        """Ask for Hessians or learn them; a model is too rough for the merit's last term."""
+        self.exact, self.first_penalty = exact, self.settings.first_penalty
+        self.second_penalty = self.settings.second_penalty if exact else 0.0
 
     def ask(self, remaining: float = math.inf) -> Query:
         """The trial point (1, d) with its gradients, or the curvature where the search stands."""
@@ -164,6 +176,9 @@ class RunningLagrangeNewton:
         slacks = (-constraints[: self.inequalities]).clamp(min=0.0)
         self.w = torch.cat((self.w[: self.problem.dimension], slacks))
         self.l = self._first_multipliers(gradient, jacobian, slacks)
+        # a first step of a tenth of a scale where nothing bends it
+        self.matrix = torch.eye(len(gradient), dtype=gradient.dtype, device=gradient.device)
+        self.matrix *= max(10 * float(gradient.norm()), 1e-8)
         self._move(self.w, self.l, value, constraints, gradient, jacobian)
 
     def _first_multipliers(self, gradient: Tensor, jacobian: Tensor, slacks: Tensor) -> Tensor:
@@ -208,7 +223,23 @@ class RunningLagrangeNewton:
         tolerance = self.settings.tolerance
         if residual <= tolerance * self.first_norm and away <= 0.01 * FEASIBLE:
             self.done = "converged: constrained optimum" if len(l) else "converged: gradient"
-        self.phase = "curvature"
+        if self.exact:
+            self.phase = "curvature"
+        elif self.done is None:
+            self._choose_direction()
+
+    def _learn(self, step: Tensor, change: Tensor) -> None:
+        """Powell's damped BFGS update of the matrix by a step (d,) and its change of gradient."""
+        bent = self.matrix @ step
+        modelled, met = float(step.dot(bent)), float(step.dot(change))
+        if not modelled > 0:
+            return
+        if met < 0.2 * modelled:
+            share = 0.8 * modelled / (modelled - met)
+            change = share * change + (1 - share) * bent
+            met = float(step.dot(change))
+        self.matrix = self.matrix - torch.outer(bent, bent) / modelled
+        self.matrix = self.matrix + torch.outer(change, change) / met
 
     def _with_slacks(self, constraints: Tensor, w: Tensor) -> Tensor:
         split, d = self.inequalities, self.problem.dimension
@@ -273,12 +304,15 @@ class RunningLagrangeNewton:
         """Slope of the merit along the step, after the penalties that make it steep enough."""
         moving = lagrangian * self.free
         error = float(moving.square().sum() + self.constraints.square().sum())
+        needed = 0.0 if self.exact else -0.5 * float(w_step.dot(matrix @ w_step))
         plain = float(lagrangian.dot(w_step) + self.constraints.dot(l_step))
         first = float(self.constraints.dot(jacobian @ w_step))
         second = float(moving.dot(matrix @ w_step) + moving.dot(jacobian.mT @ l_step))
+        # a penalty that one bad spot asked for must not rule the rest of the way
+        self.first_penalty = max(self.settings.first_penalty, FADING * self.first_penalty)
         for _ in range(100):
             slope = plain + self.first_penalty * first + self.second_penalty * second
-            if slope <= -0.5 * self.second_penalty * error:
+            if slope <= min(needed, -0.5 * self.second_penalty * error):
                 break
             self.first_penalty *= GROWTH**2
             self.second_penalty /= GROWTH
@@ -298,6 +332,10 @@ class RunningLagrangeNewton:
             round_off = 10 * torch.finfo(w.dtype).eps * abs(here)
             if merit <= here + DECREASE * self.length * min(self.slope, 0.0) + round_off:
                 self.stuck, self.damping = 0, 0.1 * self.damping
+                if not self.exact:
+                    d = self.problem.dimension
+                    before = self.gradient + self.jacobian.mT @ l
+                    self._learn(w[:d] - self.w[:d], lagrangian[:d] - before)
                 moved = not (torch.equal(w, self.w) and torch.equal(l, self.l))
                 self._move(w, l, value, constraints, gradient, jacobian)
                 if not moved:
@@ -307,6 +345,10 @@ class RunningLagrangeNewton:
         if self.trials < TRIALS:
             return
         self.stuck += 1
+        if not self.exact:
+            self._take_curvature(True)
+            self.phase, self.stuck = "curvature", 0
+            return
         largest = float(self.matrix.abs().max())
         self.damping = max(10 * self.damping, largest, 1e-8)
         if self.stuck >= DIRECTIONS:
