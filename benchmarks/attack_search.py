@@ -27,8 +27,7 @@ import numpy as np
 import torch
 from attack_problems import CASES, HELD_OUT, biodiesel
 
-from optimizers import FEASIBLE, METHODS, Budget, minimize
-from optimizers.direct_search.attack_search import AttackSearch
+from optimizers import FEASIBLE, METHODS, AttackSearch, Budget, minimize
 
 SOLVERS = {
     "attack-search": "attack-search",
