@@ -90,13 +90,15 @@ class RunningAttackSearch:
     arm: whose turn it is. phase: "idle" between two turns, "search", "slopes", "attack" while a
         projected attack runs, "screen" while a surrogate looks at the candidates, "trial".
     base: row of the archive that is attacked: the best feasible point, before there is one that of
-        the least excess; -1 before the first success. seen: rows that it was compared with.
+        the least excess; -1 before the first success. seen: rows that it was compared with; begun:
+        the first of them, which a restart of the direct search moves.
+    floors: how often a radius fell to its floor since the last success.
     before: value, violation and excess of the base when the turn began. price: of the turn.
     spent: since the beginning; curved: what was spent when a curvature was last asked for.
     """
 
     FIELDS = (
-        "phase", "arm", "base", "seen", "before", "price", "spent", "curved", "barren", "spacing",
+        "phase", "arm", "base", "seen", "begun", "floors", "before", "price", "spent", "curved", "barren", "spacing",
         "asked", "trials", "done",
     )  # fmt: skip
 
@@ -110,7 +112,7 @@ class RunningAttackSearch:
         self.proposals = Proposals(problem)
         self.attack: RunningAttack | None = None
         self.phase, self.arm = "idle", SEARCH
-        self.base, self.seen = -1, 0
+        self.base, self.seen, self.begun, self.floors = -1, 0, 0, 0
         self.before = [math.inf] * 3
         self.price = self.spent = self.curved = 0.0
         self.barren = -1  # row of a base where no slopes are to be had
@@ -177,6 +179,8 @@ class RunningAttackSearch:
         """Value, violation and excess of the base, after a look at the rows that are new."""
         archive = self.search.archive
         value, violation, excess = archive.value, archive.violation, archive.excess
+        if self.search.barrier.begin > self.begun:
+            self._begin_anew()
         for row in range(self.seen, archive.size):
             if not value[row] < math.inf:
                 continue
@@ -192,6 +196,15 @@ class RunningAttackSearch:
         if self.base < 0:
             return [math.inf] * 3
         return [float(column[self.base]) for column in (value, violation, excess)]
+
+    def _begin_anew(self) -> None:
+        """Follow the direct search to where it has begun anew."""
+        self.begun = self.seen = self.search.barrier.begin
+        self.base, self.floors = -1, 0
+        self.before = [math.inf] * 3
+        self.credit = Credit((*self.arms, SEARCH), self.settings.radius)
+        self.slopes = Linearization(self.problem.dimension)
+        self.proposals = Proposals(self.problem)
 
     def _is_feasible(self) -> bool:
         return self.base >= 0 and self.search.archive.violation[self.base] <= FEASIBLE
@@ -251,8 +264,8 @@ class RunningAttackSearch:
     def _tell_search(self, query: Query, evaluation: Evaluation) -> None:
         self.search.tell(query, evaluation)
         self.done = self.search.done
+        self._standing()
         if query.order == 1 and bool(evaluation.ok[0]):
-            self._standing()
             self._learn_slopes(self.base, self._place(), evaluation)
         if len(self.search.queue):
             return
@@ -352,12 +365,16 @@ class RunningAttackSearch:
             self.credit.resize(self.arm, new, settings.radius, settings.floor)
             self.search.radius = max(self.search.radius, 0.5 * length)
             self.credit.widen(0.5 * length)
+            self.floors = 0
         else:
             gain = 0.0
             share = self._shorter(steps[0], evaluation) if len(steps) == 1 else 0.25
             closer = share * float(lengths.min())
             closer = 0.5 * closer if self._is_bold() else closer
             below = self.credit.resize(self.arm, closer, settings.radius, settings.floor)
+            self.floors += below
+            if not self.settings.search and self.floors > len(self.arms):
+                self.done = "converged: no attack lowers the value"
             self.trials += 1
             if self._is_bold() and self.trials < TRIALS and not below:
                 self._propose()
@@ -400,9 +417,7 @@ class RunningAttackSearch:
         """Forget the values told so far: an adapter changed what is minimised; points stay."""
         self.search.objective_changed()
         self.phase, self.attack, self.done, self.barren = "idle", None, None, -1
-        self.credit = Credit((*self.arms, SEARCH), self.settings.radius)
-        self.slopes = Linearization(self.problem.dimension)
-        self.proposals = Proposals(self.problem)
+        self._begin_anew()
 
     def events(self) -> tuple[str, ...]:
         """Those of the direct search."""
