@@ -112,7 +112,8 @@ def least_under_constraints(
     slopes, bends = gradient[1:], hessian[1:]
     multipliers = np.zeros(len(at_center))
     free = len(at_center) - equalities
-    sizes = np.maximum((slopes * slopes).sum(1), 1e-300)
+    sizes = (slopes * slopes).sum(1)
+    sizes = np.maximum(sizes, 1e-12 * sizes.max() or 1.0)  # some constraints may not change at all
     steepness = max(math.sqrt(gradient[0] @ gradient[0]), 1e-12 * math.sqrt(sizes.max()))
     strength = steepness / (np.sqrt(sizes) * np.maximum(radius * np.sqrt(sizes), np.abs(at_center)))
     step, last = np.zeros(len(lower)), math.inf
