@@ -64,6 +64,7 @@ from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.methods import METHODS
 from optimizers.population.cma import Cma
 from optimizers.population.icem import Icem
+from optimizers.population.mppi import Mppi
 from optimizers.problem import Model, Problem
 from optimizers.recommend import Recommendation, recommend
 from optimizers.surrogate.ensemble import Ensemble
@@ -96,6 +97,7 @@ __all__ = [
     "LinearizedTarget",
     "MixedOrder",
     "Model",
+    "Mppi",
     "OfflineDesigns",
     "Problem",
     "ProgressiveBarrier",

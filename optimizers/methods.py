@@ -26,6 +26,7 @@ from optimizers.hybrid.mixed_order import MixedOrder
 from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.population.cma import Cma
 from optimizers.population.icem import Icem
+from optimizers.population.mppi import Mppi
 from optimizers.surrogate.target import TargetSurrogate
 
 METHODS: dict[str, type[Any]] = {
@@ -37,6 +38,7 @@ METHODS: dict[str, type[Any]] = {
         LagrangeNewton,
         Cma,
         Icem,
+        Mppi,
         DirectSearch,
         AttackSearch,
         SampleRefine,
