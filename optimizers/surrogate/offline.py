@@ -99,7 +99,7 @@ def offline_designs(
     disagreement: float = 1.0,
     lower: Bound | None = None,
     upper: Bound | None = None,
-    steps: int = 150,
+    steps: int = 100,
     method: Any = None,
 ) -> OfflineDesigns:
     """New designs to build or simulate, when there is data and no way to ask for more of it.

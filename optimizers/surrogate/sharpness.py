@@ -19,30 +19,36 @@ class SharpnessPenalty:
     tolerance: epsilon, the sharpness that is allowed.
     multiplier: lambda at the start of the training.
     rate: of the multiplier per step, eta; 0 keeps it fixed.
+    spread: of the designs at which it asks, around those of the batch, in deviations of the data.
 
-    With G(w) the mean prediction of a surrogate over a batch, in standardised outputs, it asks for
-    rho |grad_w G| <= epsilon: to first order the largest change of G under a disturbance of the
-    weights (not of the inputs) by rho. A training step descends on
+    With G(w) the mean prediction of a surrogate, in standardised outputs, over a batch of designs
+    that are disturbed by normal noise, it asks for rho |grad_w G| <= epsilon: to first order the
+    largest change of G under a disturbance of the weights by rho. A training step descends on
 
         loss + lambda rho |grad_w G|,   then   lambda <- max(0, lambda + eta (rho |grad_w G| - eps))
 
     with the gradient of the norm from two gradients of G, see `sharpness`. IGNITE (Dao et al.,
     NeurIPS 2024, Incorporating surrogate gradient norm to improve offline optimization). Ours:
-    the multiplier stays at or above 0, and each member of an ensemble has its own.
-    A last layer with a bias has |grad_w G| >= 1, so with the published numbers the multiplier
-    grows during all of the training: about eta rho per step.
+    - G is taken around the data, where the search will go, and not in it (spread 0, as published);
+    - the multiplier stays at or above 0, each member of an ensemble has its own, and it starts at
+      5 rather than 1e-3. A last layer with a bias has |grad_w G| >= 1, so the published constraint
+      is never met, and its multiplier only grows, by some 0.1 in 1000 steps: too little to be seen.
+    Give the trainer no share for validation with it: an error on more of the same data cannot see
+    what the penalty does elsewhere, and would choose weights from before it did it.
     """
 
     radius: float = 0.05
     tolerance: float = 1e-3
-    multiplier: float = 1e-3
+    multiplier: float = 3.0
     rate: float = 1e-3
+    spread: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("radius", self.radius, above=0)
         check_number("tolerance", self.tolerance, least=0)
         check_number("multiplier", self.multiplier, least=0)
         check_number("rate", self.rate, least=0)
+        check_number("spread", self.spread, least=0)
 
     def gradient(
         self, mean_prediction: Callable[[Tensor], Tensor], weights: Tensor, multiplier: Tensor

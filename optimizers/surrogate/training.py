@@ -19,6 +19,7 @@ from optimizers.surrogate.ensemble import Ensemble, Network, mlp
 from optimizers.surrogate.sharpness import SharpnessPenalty
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam; Kingma and Ba, 2015
+LEAST_STEPS = 8  # in an epoch
 
 _log = logging.getLogger("optimizers")
 
@@ -29,10 +30,11 @@ class SurrogateTrainer:
 
     members: networks in the ensemble; all are trained in one batch.
     epochs: passes over the data, at most.
-    batch: designs in a step.
+    batch: designs in a step; fewer where the data is so small that an epoch had under 8 steps.
     step_size: of Adam, falling to 0 along a half cosine over the epochs.
     weight_decay: share of the weights that a step takes away, per step size.
-    validation: share of the data, another one for each member, that is kept to judge it.
+    validation: share of the data, another one for each member, that is kept to judge it. A member
+        then ends with the weights it was judged best with; with 0 it ends with its last ones.
     patience: epochs without a better judgement of any member before the training ends.
     regularizer: `SharpnessPenalty()` for a surrogate whose minimum will be searched.
     network: makes a member, as in `Ensemble`; any torch.nn.Module will do.
@@ -41,17 +43,19 @@ class SurrogateTrainer:
         mean, deviation = ensemble.predict(x)
 
     Inputs and outputs are standardised, the loss is the mean square of the error. Each member has
-    its own start, split and order of the data, and ends with the weights it was judged best with.
+    its own start, split and order of the data. By default nothing is kept back: a search leaves the
+    data, and what is best within it is no better there; keep a share where predictions themselves
+    are wanted.
     Adam, Kingma and Ba, 2015; the decay beside it, Loshchilov and Hutter, 2019; ensembles,
     Lakshminarayanan et al., 2017, without their variances and attacks.
     """
 
     members: int = 5
-    epochs: int = 200
+    epochs: int = 100
     batch: int = 128
     step_size: float = 2e-3
     weight_decay: float = 0.0
-    validation: float = 0.1
+    validation: float = 0.0
     patience: int = 50
     regularizer: SharpnessPenalty | None = None
     network: Network = mlp
@@ -116,7 +120,7 @@ class Training:
 
     FIELDS = (
         "weights", "mean", "square", "multiplier", "best_weights", "best_states", "best_loss",
-        "epoch", "steps", "waited", "done", "generator",
+        "epoch", "steps", "waited", "done", "generator", "noise",
     )  # fmt: skip
 
     def __init__(self, settings: SurrogateTrainer, points: Any, values: Any, seed: int = 0) -> None:
@@ -124,6 +128,7 @@ class Training:
         check_count("seed", seed, least=-(2**62))
         points, values = _usable(points, values)
         self.generator = torch.Generator(points.device).manual_seed(seed)
+        self.noise = torch.Generator(points.device).manual_seed(seed + 1)  # of the regularizer
         self._ensemble = ensemble = Ensemble(
             points.shape[1],
             None if values.ndim == 1 else values.shape[1],
@@ -136,9 +141,10 @@ class Training:
         outputs = values[:, None] if values.ndim == 1 else values
         self._inputs = _standardised(points, ensemble.input_mean, ensemble.input_scale)
         self._outputs = _standardised(outputs, ensemble.output_mean, ensemble.output_scale)
-        kept = round(settings.validation * len(points))
+        kept = min(round(settings.validation * len(points)), len(points) - 1)
         self._kept, self._used = self._orders(len(points)).split((kept, len(points) - kept), 1)
-        self._batches = math.ceil(self._used.shape[1] / settings.batch)
+        used = self._used.shape[1]
+        self._batches = max(math.ceil(used / settings.batch), min(LEAST_STEPS, used))
 
         self.weights = ensemble.weights.detach().clone()
         self.mean, self.square = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
@@ -189,11 +195,15 @@ class Training:
             error = (predicted(point) - wanted).square().mean((1, 2))
             (gradient,) = torch.autograd.grad(error.sum(), point, materialize_grads=True)
         excess = torch.zeros_like(error)
-        if settings.regularizer is not None:
-            norm, added, self.multiplier = settings.regularizer.gradient(
-                lambda weights: predicted(weights).mean((1, 2)), self.weights, self.multiplier
+        penalty = settings.regularizer
+        if penalty is not None:
+            around = inputs + penalty.spread * self._normal(inputs.shape)
+            norm, added, self.multiplier = penalty.gradient(
+                lambda weights: self._ensemble.standardised(weights, around).mean((1, 2)),
+                self.weights,
+                self.multiplier,
             )
-            gradient, excess = gradient + added, settings.regularizer.radius * norm
+            gradient, excess = gradient + added, penalty.radius * norm
         self.steps += 1
         total = settings.epochs * self._batches
         size = 0.5 * settings.step_size * (1 + math.cos(math.pi * self.steps / total))
@@ -213,7 +223,8 @@ class Training:
         return (predicted - self._outputs[self._kept]).square().mean((1, 2))
 
     def _keep_best(self, judged: Tensor) -> None:
-        better = judged < self.best_loss
+        kept = self._kept.shape[1] > 0
+        better = judged < self.best_loss if kept else torch.ones_like(judged, dtype=torch.bool)
         self.waited = 0 if bool(better.any()) else self.waited + 1
         self.best_loss = torch.where(better, judged, self.best_loss)
         self.best_weights = torch.where(better[:, None], self.weights, self.best_weights)
@@ -237,6 +248,10 @@ class Training:
         size = (self.settings.members, count)
         draws = torch.rand(size, generator=self.generator, device=self.generator.device)
         return draws.argsort(1)
+
+    def _normal(self, size: torch.Size) -> Tensor:
+        weights, generator = self.weights, self.noise
+        return torch.randn(size, generator=generator, dtype=weights.dtype, device=weights.device)
 
     @property
     def ensemble(self) -> Ensemble:

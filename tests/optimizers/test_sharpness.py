@@ -108,7 +108,13 @@ def test_descending_on_the_penalty_alone_lowers_the_sharpness():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("radius", 0.0), ("tolerance", -1.0), ("multiplier", math.nan), ("rate", -1e-3)],
+    [
+        ("radius", 0.0),
+        ("tolerance", -1.0),
+        ("multiplier", math.nan),
+        ("rate", -1e-3),
+        ("spread", -1.0),
+    ],
 )
 def test_unusable_settings_are_named(field, value):
     with pytest.raises(ValueError, match=field):

@@ -174,8 +174,7 @@ def test_constant_columns_and_values_are_no_trouble():
 def test_the_decay_takes_weights_away():
     points, values = data()
     free, held = (
-        weights(small(epochs=20, validation=0.0, weight_decay=decay).fit(points, values))
-        for decay in (0.0, 5.0)
+        weights(small(epochs=20, weight_decay=decay).fit(points, values)) for decay in (0.0, 5.0)
     )
     assert (held.norm(dim=1) < 0.9 * free.norm(dim=1)).all()
 
@@ -191,6 +190,13 @@ def test_the_penalty_lowers_the_sharpness_that_is_reached():
     assert last[1] < 0.8 * last[0]
 
 
+def test_small_data_still_has_eight_steps_an_epoch():
+    points, values = data(20)
+    training = small(batch=128).start(points, values)
+    training.advance()
+    assert training.steps == 8
+
+
 def test_a_penalty_of_weight_zero_changes_nothing():
     points, values = data()
     none = SharpnessPenalty(multiplier=0.0, rate=0.0)
@@ -204,16 +210,25 @@ def test_a_penalty_of_weight_zero_changes_nothing():
 
 def test_members_end_with_the_weights_that_were_judged_best():
     points, values = data()
-    training = small(epochs=30, step_size=0.05).start(points, values)
+    training = small(epochs=30, step_size=0.05, validation=0.2).start(points, values)
     judged = [epoch.judged for epoch in training.run()]
     best = training._judge_of(training.best_weights)
     torch.testing.assert_close(best, training.best_loss)
     assert float(best.mean()) <= min(judged)
 
 
+def test_without_a_share_for_validation_members_end_with_their_last_weights():
+    points, values = data()
+    training = small(epochs=10, patience=1, step_size=0.05).start(points, values)
+    epochs = list(training.run())
+    assert training.done == "epochs"
+    assert torch.equal(training.ensemble.weights, training.weights)
+    assert all(epoch.judged == epoch.loss for epoch in epochs)
+
+
 def test_it_ends_when_nothing_has_become_better():
     points, values = data()
-    training = small(epochs=5000, patience=3, step_size=0.05).start(points, values)
+    training = small(epochs=5000, patience=3, step_size=0.05, validation=0.2).start(points, values)
     epochs = list(training.run())
     assert len(epochs) < 5000
     assert training.done is not None
@@ -236,7 +251,7 @@ def test_the_same_seed_trains_the_same_weights(network):
 @pytest.mark.parametrize("cut", [1, 4])
 def test_a_resumed_training_ends_bit_for_bit_like_an_unbroken_one(network, cut, tmp_path):
     points, values = data()
-    trainer = small(network=network, regularizer=SharpnessPenalty())
+    trainer = small(network=network, regularizer=SharpnessPenalty(), validation=0.2)
     unbroken = trainer.start(points, values, seed=1)
     records = list(unbroken.run())
     begun = trainer.start(points, values, seed=1)
