@@ -63,11 +63,13 @@ from optimizers.hybrid.mixed_order import MixedOrder
 from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.methods import METHODS
 from optimizers.population.cma import Cma
+from optimizers.population.consensus import Consensus
 from optimizers.population.icem import Icem
 from optimizers.population.mppi import Mppi
 from optimizers.problem import Model, Problem
 from optimizers.recommend import Recommendation, recommend
 from optimizers.surrogate.ensemble import Ensemble
+from optimizers.surrogate.gp_gradient import GpGradient
 from optimizers.surrogate.offline import OfflineDesigns, offline_designs, pessimistic, trust_region
 from optimizers.surrogate.sharpness import SharpnessPenalty
 from optimizers.surrogate.target import TargetSurrogate
@@ -85,10 +87,12 @@ __all__ = [
     "Budget",
     "Cma",
     "CmaThenAdam",
+    "Consensus",
     "DirectSearch",
     "Ensemble",
     "Evaluation",
     "ExtremeBarrier",
+    "GpGradient",
     "Icem",
     "Incumbent",
     "Iterate",

@@ -25,8 +25,10 @@ from optimizers.hybrid.cma_then_adam import CmaThenAdam
 from optimizers.hybrid.mixed_order import MixedOrder
 from optimizers.hybrid.sample_refine import SampleRefine
 from optimizers.population.cma import Cma
+from optimizers.population.consensus import Consensus
 from optimizers.population.icem import Icem
 from optimizers.population.mppi import Mppi
+from optimizers.surrogate.gp_gradient import GpGradient
 from optimizers.surrogate.target import TargetSurrogate
 
 METHODS: dict[str, type[Any]] = {
@@ -39,12 +41,14 @@ METHODS: dict[str, type[Any]] = {
         Cma,
         Icem,
         Mppi,
+        Consensus,
         DirectSearch,
         AttackSearch,
         SampleRefine,
         CmaThenAdam,
         MixedOrder,
         TargetSurrogate,
+        GpGradient,
         Pycma,
         Nomad,
         ScipyLbfgsb,
