@@ -13,7 +13,7 @@ from torch import Tensor
 
 from optimizers.checks import check_number
 from optimizers.direct_search.attack import Attack, RunningAttack
-from optimizers.direct_search.covering import DirectSearch
+from optimizers.direct_search.covering import LARGEST, DirectSearch
 from optimizers.direct_search.credit import Credit
 from optimizers.direct_search.linearization import Linearization, Source, slopes_of
 from optimizers.direct_search.proposals import ATTACKS, FACTORS, Proposals
@@ -27,6 +27,8 @@ COSTLIEST = 0.25  # share of what was spent since the last curvature that the ne
 TRIALS = 4  # along one quasi-Newton step, before it has failed
 EXACT = 3  # prices of a gradient up to which the curvature of a plain value may be asked for
 SEARCH = "search"
+SHARE = 0.1  # of what is spent that the direct search gets at least
+HEALTHY = 0.01  # share of what curvature promised that a step has to bring
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,12 @@ class RunningAttackSearch:
         the first of them, which a restart of the direct search moves.
     floors: how often a radius fell to its floor since the last success.
     before: value, violation and excess of the base when the turn began. price: of the turn.
-    spent: since the beginning; curved: what was spent when a curvature was last asked for.
+    spent: since the beginning; searched: by the direct search; curved: what was spent when a curvature was last asked for.
     """
 
     FIELDS = (
-        "phase", "arm", "base", "seen", "begun", "floors", "before", "price", "spent", "curved", "barren", "spacing",
-        "asked", "trials", "done",
+        "phase", "arm", "base", "seen", "begun", "floors", "before", "price", "spent", "searched",
+        "curved", "barren", "spacing", "asked", "trials", "done",
     )  # fmt: skip
 
     def __init__(self, settings: AttackSearch, problem: Problem, seed: int) -> None:
@@ -114,7 +116,7 @@ class RunningAttackSearch:
         self.phase, self.arm = "idle", SEARCH
         self.base, self.seen, self.begun, self.floors = -1, 0, 0, 0
         self.before = [math.inf] * 3
-        self.price = self.spent = self.curved = 0.0
+        self.price = self.spent = self.searched = self.curved = 0.0
         self.barren = -1  # row of a base where no slopes are to be had
         self.spacing = problem.start.new_zeros(1, problem.dimension)
         self.asked = self.trials = 0
@@ -129,6 +131,12 @@ class RunningAttackSearch:
         if not self.problem.composite and source.is_true and not exact:
             names.remove("gauss-newton")
         return tuple(names)
+
+    @property
+    def _is_modest(self) -> bool:
+        """Whether slopes are dear, and the models of the direct search tell as much."""
+        dear = self.source.is_true and not self.source.white and not self.problem.composite
+        return dear and self.settings.search and self.problem.dimension <= LARGEST
 
     @property
     def best(self) -> Incumbent:
@@ -234,12 +242,16 @@ class RunningAttackSearch:
                 self.credit.tick()
                 arm = self.credit.pick(usable)
             return arm
+        if self.searched + self.problem.dimension + 1 <= SHARE * self.spent:
+            return None
         return None if arm is None or self.credit.beats(SEARCH, arm) else arm
 
     def _affordable(self, arm: str, remaining: float) -> bool:
         if self._known(arm):
             return True
         price = self.source.price(2 if arm == "gauss-newton" else 1)
+        if self._is_modest and self.spent - self.searched + price > SHARE * self.spent:
+            return False
         allowed = max(2 * self.source.price(1), COSTLIEST * (self.spent - self.curved))
         return price + 1 <= remaining and (price <= allowed or self.credit.leads(arm))
 
@@ -262,6 +274,7 @@ class RunningAttackSearch:
             self.phase = "trial"
 
     def _tell_search(self, query: Query, evaluation: Evaluation) -> None:
+        self.searched += self.problem.cost(query.order) * len(query.points)
         self.search.tell(query, evaluation)
         self.done = self.search.done
         self._standing()
@@ -366,6 +379,9 @@ class RunningAttackSearch:
             self.search.radius = max(self.search.radius, 0.5 * length)
             self.credit.widen(0.5 * length)
             self.floors = 0
+            brought = self.before[0] - float(evaluation.value[won])
+            if self.arm == "quasi-newton" and brought < HEALTHY * self.proposals.promise:
+                gain = 0.0  # a way around something that slopes do not tell of
         else:
             gain = 0.0
             share = self._shorter(steps[0], evaluation) if len(steps) == 1 else 0.25

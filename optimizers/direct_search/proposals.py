@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,9 +38,10 @@ class Proposals:
     steps: (n, d), in units of the scales. multipliers: (m,), of the last step with constraints.
     bends: (m,), the most that a constraint has lately risen above its linearisation, per squared
         length of the step.
+    promise: decrease of the quasi-Newton model along its whole step; 0 where constraints bend it.
     """
 
-    FIELDS = ("steps", "multipliers", "bends")
+    FIELDS = ("steps", "multipliers", "bends", "promise")
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -53,6 +55,7 @@ class Proposals:
         )
         self.history = History(MEMORY, self.start)
         self.steps = self.start.new_zeros(0, problem.dimension)
+        self.promise = 0.0
         self.multipliers = self.bends = self.start.new_zeros(0)
 
     def at(self, place: Tensor) -> Tensor:
@@ -111,6 +114,8 @@ class Proposals:
         elif kind == "quasi-newton" and len(self.history):
             solve = quasi_newton(self.history)
         room, jacobian = self._room(slopes), slopes.jacobian
+        if kind == "quasi-newton":
+            self.promise = self._promised(solve, slopes, constraints)
 
         def step(near: Tensor) -> tuple[Tensor, Tensor]:
             return model_step(gradient, solve, room, radius, near, jacobian, equalities)
@@ -119,6 +124,13 @@ class Proposals:
         if len(self.bends) == len(constraints) > 0:
             found, self.multipliers = step(constraints + self.bends * float(found.dot(found)))
         return found
+
+    def _promised(self, solve: Solve, slopes: Linearization, constraints: Tensor) -> float:
+        if len(constraints) or not len(self.history):
+            return 0.0
+        room, none = self._room(slopes), (constraints, slopes.jacobian)
+        step, _ = model_step(slopes.gradient, solve, room, math.inf, *none)
+        return -0.5 * float(slopes.gradient.dot(step))
 
     def _signs(
         self, slopes: Linearization, radius: float, constraints: Tensor, archive: Archive
