@@ -1,5 +1,10 @@
 """Designs from data alone: where they may lie, what they minimise, and what is reported of them."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -173,3 +178,14 @@ def test_data_that_does_not_fit_is_named(surrogate):
         offline_designs(Ensemble(3, 2), points, values)
     with pytest.raises(TypeError, match="Ensemble"):
         pessimistic(lambda x: x)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.slow
+def test_the_example_finds_designs_better_than_any_in_its_data(tmp_path):
+    script = Path(__file__).resolve().parents[2] / "examples" / "offline_design.py"
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, check=True, timeout=300, capture_output=True
+    )
+    costs = dict(re.findall(r"^(.+?) {2,}(-?\d+\.\d+)", done.stdout.decode(), flags=re.MULTILINE))
+    assert float(costs["median, true"]) < float(costs["best old flight"])
+    assert (tmp_path / "offline_design.png").stat().st_size > 10_000
