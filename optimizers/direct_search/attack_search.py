@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from optimizers.checks import check_number
 from optimizers.direct_search.attack import Attack, RunningAttack
+from optimizers.direct_search.attacked import Attacked
 from optimizers.direct_search.covering import LARGEST, DirectSearch
 from optimizers.direct_search.credit import Credit
 from optimizers.direct_search.linearization import Linearization, Source, slopes_of
@@ -22,7 +22,6 @@ from optimizers.problem import Problem
 from optimizers.state import check_answer, restore, snapshot
 
 SUFFICIENT = 1e-4  # gain per squared radius, in units of the spread of values
-RECENT = 40  # values that the spread is taken from
 COSTLIEST = 0.25  # share of what was spent since the last curvature that the next may take
 TRIALS = 4  # along one quasi-Newton step, before it has failed
 EXACT = 3  # prices of a gradient up to which the curvature of a plain value may be asked for
@@ -91,17 +90,15 @@ class RunningAttackSearch:
     search: the direct search; it holds the archive of true values and the leaders.
     arm: whose turn it is. phase: "idle" between two turns, "search", "slopes", "attack" while a
         projected attack runs, "screen" while a surrogate looks at the candidates, "trial".
-    base: row of the archive that is attacked: the best feasible point, before there is one that of
-        the least excess; -1 before the first success. seen: rows that it was compared with; begun:
-        the first of them, which a restart of the direct search moves.
+    attacked: the point whose slopes are asked for.
     floors: how often a radius fell to its floor since the last success.
-    before: value, violation and excess of the base when the turn began. price: of the turn.
-    spent: since the beginning; searched: by the direct search; curved: what was spent when a curvature was last asked for.
+    price: of the turn. spent: since the beginning; searched: by the direct search; curved: what
+        was spent when a curvature was last asked for.
     """
 
     FIELDS = (
-        "phase", "arm", "base", "seen", "begun", "floors", "before", "price", "spent", "searched",
-        "curved", "barren", "spacing", "asked", "trials", "done",
+        "phase", "arm", "floors", "price", "spent", "searched", "curved", "barren",
+        "spacing", "asked", "trials", "done",
     )  # fmt: skip
 
     def __init__(self, settings: AttackSearch, problem: Problem, seed: int) -> None:
@@ -114,8 +111,8 @@ class RunningAttackSearch:
         self.proposals = Proposals(problem)
         self.attack: RunningAttack | None = None
         self.phase, self.arm = "idle", SEARCH
-        self.base, self.seen, self.begun, self.floors = -1, 0, 0, 0
-        self.before = [math.inf] * 3
+        self.attacked = Attacked(self.search.archive)
+        self.floors = 0
         self.price = self.spent = self.searched = self.curved = 0.0
         self.barren = -1  # row of a base where no slopes are to be had
         self.spacing = problem.start.new_zeros(1, problem.dimension)
@@ -178,47 +175,19 @@ class RunningAttackSearch:
         return cheap and known
 
     def _base_point(self) -> Tensor:
-        return self.proposals.at(torch.from_numpy(self._place().copy()))
-
-    def _place(self) -> np.ndarray:
-        return self.search.archive.points[self.base]
-
-    def _standing(self) -> list[float]:
-        """Value, violation and excess of the base, after a look at the rows that are new."""
-        archive = self.search.archive
-        value, violation, excess = archive.value, archive.violation, archive.excess
-        if self.search.barrier.begin > self.begun:
-            self._begin_anew()
-        for row in range(self.seen, archive.size):
-            if not value[row] < math.inf:
-                continue
-            if violation[row] <= FEASIBLE:
-                old = value[self.base] if self._is_feasible() else math.inf
-                better = value[row] < old
-            else:
-                better = not self._is_feasible() and (
-                    self.base < 0 or excess[row] < excess[self.base]
-                )
-            self.base = row if better else self.base
-        self.seen = archive.size
-        if self.base < 0:
-            return [math.inf] * 3
-        return [float(column[self.base]) for column in (value, violation, excess)]
+        return self.proposals.at(self.attacked.point)
 
     def _begin_anew(self) -> None:
         """Follow the direct search to where it has begun anew."""
-        self.begun = self.seen = self.search.barrier.begin
-        self.base, self.floors = -1, 0
-        self.before = [math.inf] * 3
+        self.attacked.begin(self.search.barrier.begin)
+        self.floors = 0
         self.credit = Credit((*self.arms, SEARCH), self.settings.radius)
         self.slopes = Linearization(self.problem.dimension)
         self.proposals = Proposals(self.problem)
 
-    def _is_feasible(self) -> bool:
-        return self.base >= 0 and self.search.archive.violation[self.base] <= FEASIBLE
-
     def _begin_turn(self, remaining: float) -> None:
-        self.price, self.trials, self.before = 0.0, 0, self._standing()
+        self.price, self.trials = 0.0, 0
+        self.attacked.mark()
         arm = self._picked(remaining)
         if arm is None:
             self.phase, self.arm = "search", SEARCH
@@ -229,11 +198,11 @@ class RunningAttackSearch:
 
     def _known(self, arm: str) -> bool:
         """Whether the slopes that an attack needs are there already."""
-        here = self.slopes.row == self.base
+        here = self.slopes.row == self.attacked.row
         return here and (arm != "gauss-newton" or len(self.slopes.curvature) > 0)
 
     def _picked(self, remaining: float) -> str | None:
-        if self.base < 0 or self.base == self.barren:
+        if self.attacked.row < 0 or self.attacked.row == self.barren:
             return None
         usable = {arm for arm in self.arms if self._affordable(arm, remaining)}
         arm = self.credit.pick(usable)
@@ -277,27 +246,28 @@ class RunningAttackSearch:
         self.searched += self.problem.cost(query.order) * len(query.points)
         self.search.tell(query, evaluation)
         self.done = self.search.done
-        self._standing()
+        if self.search.barrier.begin > self.attacked.begun:
+            self._begin_anew()
+        self.attacked.look()
         if query.order == 1 and bool(evaluation.ok[0]):
-            self._learn_slopes(self.base, self._place(), evaluation)
+            self._learn_slopes(self.attacked.row, self.attacked.point, evaluation)
         if len(self.search.queue):
             return
-        if math.isfinite(self.before[0]):
-            self.credit.reward(SEARCH, self._gain(), self.price)
+        if math.isfinite(self.attacked.before[0]):
+            self.credit.reward(SEARCH, self.attacked.gain(), self.price)
             self.credit.tick()
         self.phase = "idle"
 
-    def _learn_slopes(self, row: int, point: np.ndarray, answer: Evaluation) -> None:
+    def _learn_slopes(self, row: int, point: Tensor, answer: Evaluation) -> None:
         """Linearise at a row of the archive, and learn curvature from what the slopes changed."""
         old = self.slopes
         self.slopes = Linearization(self.problem.dimension)
-        place = torch.from_numpy(point.copy())
-        self.slopes.take(row, place, answer, self.proposals.scale)
+        self.slopes.take(row, point, answer, self.proposals.scale)
         self.proposals.learn_curvature(old, self.slopes)
         self.barren = -1 if self.slopes.tells else row
 
     def _tell_slopes(self, query: Query, evaluation: Evaluation) -> None:
-        row, point = self.base, self._place()
+        row, point = self.attacked.row, self.attacked.point
         if query.is_true and not self.source.white:
             self.search.learn(query.points, evaluation)
         self.curved = self.spent if query.order == 2 else self.curved
@@ -364,14 +334,15 @@ class RunningAttackSearch:
         self.search.learn(query.points, evaluation)
         self.proposals.learn_bends(steps, evaluation, self.slopes, self._constraints())
         radius, settings = self.credit.radius(self.arm), self.settings
-        gain = self._gain()
+        gain = self.attacked.gain()
         lengths = steps.abs().amax(1)
         if query.order == 1 and bool(evaluation.ok[0]):
             old = self.slopes
-            self._learn_slopes(first, self.search.archive.points[first], evaluation)
-            if self.base != first:
+            place = torch.from_numpy(self.search.archive.points[first].copy())
+            self._learn_slopes(first, place, evaluation)
+            if self.attacked.row != first:
                 self.slopes = old
-        won = self.base - first
+        won = self.attacked.row - first
         if won >= 0 and gain >= SUFFICIENT * float(lengths[won]) ** 2:
             length = float(lengths[won])
             new = max(2 * length if len(steps) == 1 else length, 0.5 * radius)
@@ -379,7 +350,7 @@ class RunningAttackSearch:
             self.search.radius = max(self.search.radius, 0.5 * length)
             self.credit.widen(0.5 * length)
             self.floors = 0
-            brought = self.before[0] - float(evaluation.value[won])
+            brought = self.attacked.before[0] - float(evaluation.value[won])
             if self.arm == "quasi-newton" and brought < HEALTHY * self.proposals.promise:
                 gain = 0.0  # a way around something that slopes do not tell of
         else:
@@ -402,7 +373,7 @@ class RunningAttackSearch:
     def _shorter(self, step: Tensor, evaluation: Evaluation) -> float:
         """Share of a step that failed at the lowest point of the parabola through its values."""
         slope = float(self.slopes.gradient.dot(step))
-        rise = float(evaluation.value[0]) - self.before[0]
+        rise = float(evaluation.value[0]) - self.attacked.before[0]
         violated = float(evaluation.violation[0]) > FEASIBLE
         if violated or not math.isfinite(rise) or not slope < 0:
             return 0.25
@@ -411,18 +382,6 @@ class RunningAttackSearch:
     def _end_turn(self, gain: float) -> None:
         self.credit.reward(self.arm, gain, max(self.price, 1.0))
         self.phase = "idle"
-
-    def _gain(self) -> float:
-        """What the base has gained since the turn began, in units of the spread of values."""
-        archive, now = self.search.archive, self._standing()
-        recent = archive.value[-RECENT:]
-        recent = recent[np.isfinite(recent)]
-        spread = float(np.median(np.abs(recent - np.median(recent)))) if len(recent) else 0.0
-        lower = (self.before[0] - now[0]) / spread if spread > 0 else float(self.before[0] > now[0])
-        if self.before[1] <= FEASIBLE:
-            return max(lower, 0.0)
-        closer = 1.0 if now[1] <= FEASIBLE else max(1 - now[2] / self.before[2], 0.0)
-        return closer + max(lower, 0.0) * (now[2] <= self.before[2])
 
     @property
     def rows(self) -> int:
@@ -447,6 +406,7 @@ class RunningAttackSearch:
             "search": self.search.state_dict(),
             "credit": self.credit.state_dict(),
             "slopes": self.slopes.state_dict(),
+            "attacked": self.attacked.state_dict(),
             "proposals": self.proposals.state_dict(),
             "attack": None if attack is None else attack.state_dict(),
         }
@@ -457,6 +417,7 @@ class RunningAttackSearch:
         self.search.load_state_dict(state["search"])
         self.credit.load_state_dict(state["credit"])
         self.slopes.load_state_dict(state["slopes"])
+        self.attacked.load_state_dict(state["attacked"])
         self.proposals.load_state_dict(state["proposals"])
         self.attack = None
         if state["attack"] is not None:
