@@ -38,6 +38,7 @@ class Toy:
     success: cost at or below which a run counts as solved: all but a tenth of the gain from doing
         nothing to `best`.
     simulate: controls (B, T, c) -> states (B, S + 1, n) at all time steps, the first included.
+    cost: {"controls": (B, T, c)} -> costs (B,), as the problem has it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Toy:
     best: float
     success: float
     simulate: Callable[[Tensor], Tensor]
+    cost: Callable[[dict[str, Tensor]], Tensor]
 
 
 def breaking_wall() -> Toy:
@@ -86,7 +88,7 @@ def _toy(
     box = Box((steps, channels), lower=-1.0, upper=1.0, start=0.0, trajectory=True)
     problem = Problem({"controls": box}, fun, constraints=0, batched=True, differentiable=True)
     idle = float(problem.evaluate(problem.start[None]).value)
-    return Toy(name, problem, best, best + SOLVED * (idle - best), simulate)
+    return Toy(name, problem, best, best + SOLVED * (idle - best), simulate, fun)
 
 
 def _effort(controls: Tensor) -> Tensor:
@@ -166,8 +168,8 @@ BALL_START, BALL_GOAL = (0.0, 0.9), (2.5, 0.6)
 def ball_states(controls: Tensor) -> Tensor:
     """States (position x, y, velocity x, y), four a control, of a ball of 1 kg under gravity.
 
-    Floor at 0 and a wall around x = 1.5, open from 0.58 to 1.02 m, push a ball that overlaps them by
-    a stiff spring along the normal; the floor also damps.
+    Floor at 0 and a wall around x = 1.5, open from 0.58 to 1.02 m, push a ball that overlaps them
+    by a stiff spring along the normal; the floor also damps.
     """
     count = len(controls)
     x = controls.new_tensor(BALL_START).expand(count, 2)
