@@ -196,9 +196,13 @@ class RunningAugmentedLagrangian(Adapter):
             if curvature is not None:  # that of the constraints themselves is not told
                 weight = (penalty * (pressure != 0)).expand_as(pressure)
                 curvature = curvature + slopes.mT @ (weight[..., None] * slopes)
+        outputs, pull = evaluation.outputs, evaluation.output_gradient
+        if outputs is not None and pull is not None:  # the K outputs of a `LinearizedTarget`
+            outputs = torch.cat((outputs, constraints), 1)
+            pull = torch.cat((pull, pressure), 1)
         return Evaluation(
             evaluation.value + added.sum(1), gradient=gradient, ok=evaluation.ok,
-            outputs=evaluation.outputs, curvature=curvature,
+            outputs=outputs, output_gradient=pull, curvature=curvature,
         )  # fmt: skip
 
     def _note_lowest(self, merit: Evaluation, constraints: Tensor) -> None:

@@ -137,9 +137,12 @@ class RunningTargetSurrogate:
             self._judge(ok, value, gradient)
             return
         self.best.offer(query.points, evaluation)
-        if evaluation.outputs is None or evaluation.output_gradient is None:
+        outputs, pull = evaluation.outputs, evaluation.output_gradient
+        if ok and (outputs is None or pull is None):
             raise ValueError("evaluation must have outputs and an output_gradient")
-        new = (value, gradient, evaluation.outputs[0], evaluation.output_gradient[0])
+        nothing = query.points.new_zeros(1, 0)
+        z, u = (nothing if part is None else part for part in (outputs, pull))
+        new = (value, gradient, z[0], u[0])
         if self.phase == "start":
             self._begin(ok, *new)
         else:

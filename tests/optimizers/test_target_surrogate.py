@@ -127,6 +127,20 @@ def test_bounds_hold_the_solution():
     assert torch.allclose(result.x, far.clamp(-1, 1), atol=1e-6)
 
 
+def test_constraints_join_the_outputs():
+    """Minimise |y - 2|^2 under sum y <= 2 and y_0 <= 0.5, as `quadratic_program`, y = x + x^3."""
+    problem = boxed(
+        lambda x: x + x**3,
+        2,
+        outer=lambda y: (sphere(y - 2), torch.stack((y.sum(-1) - 2, y[..., 0] - 0.5), -1)),
+        inner_share=0.2,
+    )
+    result = minimize(problem, "target-surrogate", budget=Budget(evaluations=1500))
+    assert result.violation <= 1e-6
+    wanted = torch.tensor([0.5, 1.5], dtype=torch.float64)
+    assert torch.allclose(result.x + result.x**3, wanted, atol=1e-4)
+
+
 def test_curved_outer_function_is_followed():
     """The gradient of F has no common Lipschitz constant: eta has to adapt on the way."""
     problem = boxed(torch.clone, 2, -2.0, 2.0, [-1.2, 1.0], outer=rosenbrock, inner_share=0.05)
