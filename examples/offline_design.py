@@ -67,7 +67,7 @@ def plot(old, paths, found, costs, true):
     left.plot(*old.T, color="tab:orange", linewidth=2, label="best old flight")
     left.plot(0, 0, "ko")
     left.plot(1, 1, "k*", markersize=12)
-    left.set(title="twenty designs", aspect="equal", xlim=(-0.3, 1.7), ylim=(-0.6, 1.4))
+    left.set(title="twenty designs", aspect="equal", xlim=(-0.3, 1.7), ylim=(-1.0, 1.4))
     left.legend(loc="lower right")
     right.errorbar(found.value, true, xerr=found.deviation, fmt=".", color="tab:blue", alpha=0.4,
                    label="designs")  # fmt: skip
