@@ -9,26 +9,29 @@ from typing import Any
 from optimizers.evaluation import FEASIBLE
 from optimizers.state import snapshot
 
+DROUGHT = 0.05  # reward of a phase, on top, for the last one: what it gets when nobody gains
 KEEP = 0.7  # of the reward of a phase and of the usual gain, when a new one comes in
-FLOOR = 0.15  # share of the budget that every open phase gets
+FLOOR = 0.15  # share of the budget that every open phase gets, unless it is told otherwise
 
 
 class Bandit:
     """Shares evaluations between phases by what they have gained.
 
         r <- 0.7 r + 0.3 log(1 + gain / usual gain) / evaluations
-        share of a phase = 0.15 + (1 - 0.15 n) r / sum r     over the n open phases
+        share of a phase = floor + (1 - sum of floors) r / sum r     over the open phases
 
-    The usual gain is the same average over all phases, so that neither a unit of the value nor its
-    lowest value matters, and a phase is judged by what the others gain at the same time. Shares
-    are of evaluations, not of choices: the next phase is the one that is owed the most, without a
-    random draw.
+    The last phase gets a little reward on top, so that it has the rest when nobody gains: name the
+    one that explores. The usual gain is the same average over all phases, so that neither a unit
+    of the value nor its lowest value matters, and a phase is judged by what the others gain at the
+    same time. Shares are of evaluations, not of choices: the next phase is the one that is owed
+    the most, without a random draw.
     """
 
     FIELDS = ("rewards", "owed", "usual")
 
-    def __init__(self, phases: tuple[str, ...]) -> None:
+    def __init__(self, phases: tuple[str, ...], floors: tuple[float, ...] | None = None) -> None:
         self.phases = phases
+        self.floors = floors or (FLOOR,) * len(phases)
         self.rewards = [-1.0] * len(phases)  # not tried yet
         self.owed = [0.0] * len(phases)
         self.usual = 0.0
@@ -50,10 +53,11 @@ class Bandit:
         self.rewards[row] = reward if old < 0 else KEEP * old + (1 - KEEP) * reward
         self.owed[row] -= evaluations
         known = [max(self.rewards[other], 0.0) for other in rows]
-        total, floor = sum(known), min(FLOOR, 1 / len(rows))
+        rest = 1 - sum(self.floors[other] for other in rows)
+        known[-1] += DROUGHT / evaluations
         for other, value in zip(rows, known, strict=True):
-            even = value / total if total > 0 else 1 / len(rows)
-            self.owed[other] += (floor + (1 - floor * len(rows)) * even) * evaluations
+            share = self.floors[other] + rest * value / sum(known)
+            self.owed[other] += share * evaluations
 
     def best(self) -> str:
         """The phase with the highest reward."""

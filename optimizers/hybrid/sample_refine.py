@@ -25,9 +25,12 @@ from optimizers.problem import Problem
 from optimizers.state import check_answer, restore, seeded, snapshot
 from optimizers.trajectory import Knots
 
-PHASES = ("polish", "sample", "refine")
-POLISH = 20  # gradients in one phase of polish
-RESERVE = 0.4  # of the budget, kept for the polish of the best point
+PHASES, FLOORS = ("polish", "population"), (0.15, 0.3)
+GENERATIONS = ("refine", "sample")
+POLISH = 10  # gradients in one phase of polish
+RESERVE = 0.4  # of the budget, kept for the polish of a best point that has not settled
+PATIENCE = 3  # phases of polish with hardly a gain until it waits
+SETTLED = 1e-3  # of the usual gain of a phase: a polish that gains less can wait
 SCREEN, SCREEN_SHARE = 10, 0.05  # generations, and share of the budget, that a screen may take
 LEARN = 0.5  # rank agreement from which refined members move, instead of only counting as better
 
@@ -98,10 +101,11 @@ class RunningSampleRefine:
 
     FIELDS = (
         "generator", "best", "done", "phase", "stage", "total", "left", "spent", "before",
+        "run_before",
         "chosen", "counts", "size", "spread", "points", "value", "violation", "ok", "members",
         "originals",
-        "steps", "agreement", "trust", "fresh", "run_best", "unchanged", "polished",
-        "longest_polish", "polish_led", "restarts", "screened", "_events",
+        "steps", "agreement", "trust", "fresh", "run_best", "unchanged", "polished", "settled",
+        "longest_polish", "polish_led", "low_gains", "restarts", "screened", "_events",
     )  # fmt: skip
 
     def __init__(self, settings: SampleRefine, problem: Problem, seed: int) -> None:
@@ -113,11 +117,13 @@ class RunningSampleRefine:
         self.total = self.left = math.inf
         self.spent = 0.0  # in this phase
         self.before = [math.inf, math.inf]  # value and violation of the best when it began
+        self.run_before = [math.inf, math.inf]  # and of the best of this run of the population
         self.first_spaces = knot_spaces(problem, settings.knots)
         self.space, self.chosen = self.first_spaces[0], 0
         self.size = settings.population or default_population(self.space.dimension)
         self.spread = settings.deviation
-        self.bandit = Bandit(PHASES)
+        self.bandit = Bandit(PHASES, FLOORS)
+        self.generations = Bandit(GENERATIONS)
         self.archive = Archive(problem)
         self.merit = Merit(problem.scale)
         self.cma = self._population(self.space.fit(problem.start))
@@ -131,8 +137,9 @@ class RunningSampleRefine:
         self.polish: Polish | None = Polish(problem, problem.start, self._lengths(), 0.0)
         self.fresh = Incumbent(problem.start)  # best of the samples since the last polish began
         self.run_best, self.unchanged = Incumbent(problem.start), 0
-        self.polished = False  # whether a polish has ended at the best point
+        self.polished = self.settled = False  # whether a polish of the best point ended, or waits
         self.longest_polish, self.polish_led = 0.0, False
+        self.low_gains = 0  # phases of polish in a row
         self.restarts, self.screened = 0, False
         self._events: list[str] = []
 
@@ -214,7 +221,7 @@ class RunningSampleRefine:
         check_answer(query, evaluation)
         self.spent += len(query.points) * (self.problem.gradient_cost if query.order else 1)
         if self.best.offer(query.points, evaluation):
-            self.polished = False
+            self.polished = self.settled = False
         if self.phase == "polish":
             self._tell_polish(query, evaluation)
         elif self.stage == "steps":
@@ -320,29 +327,32 @@ class RunningSampleRefine:
     def _begin(self) -> None:
         """Choose the next phase."""
         self.before = [self.best.value, self.best.violation]
+        self.run_before = [self.run_best.value, self.run_best.violation]
         self.spent = 0.0
-        if self._must_polish():
-            self.phase = "polish"
-            if self.polish is None or self.polish.best.value > self.best.value:
-                self._polish_from(self.best)
+        must = self._must_polish()
+        self.phase = "polish" if must else self.bandit.choose(self._open())
+        if self.phase == "polish":
+            if self.polish is None or (must and self._is_behind(self.polish)):
+                known = (self.polished or self.settled) and not must
+                self._polish_from(self.fresh if known else self.best)
             return
-        self.phase = self.bandit.choose(self._open())
-        if self.phase != "polish" and not self.screened:
+        gradients = self.problem.differentiable
+        self.phase = self.generations.choose(GENERATIONS) if gradients else "sample"
+        if not self.screened:
             self.stage, self.screened = "screen", True
-        if self.phase == "polish" and self.polish is None:
-            self._polish_from(self.fresh if self.polished else self.best)
+
+    def _is_behind(self, polish: Polish) -> bool:
+        """Whether the best point is another one's; multipliers that are on their way may stay."""
+        return not polish.constrained and polish.best.value > self.best.value
 
     def _polish_from(self, start: Incumbent) -> None:
         self.polish = Polish(self.problem, start.x, self._lengths(), self.merit.weight)
         self.fresh = Incumbent(self.problem.start)
+        self.low_gains = 0
 
     def _open(self) -> tuple[str, ...]:
-        if not self.problem.differentiable:
-            return ("sample",)
-        fresh = math.isfinite(self.fresh.value)
-        if self.polish is not None or fresh:
-            return PHASES
-        return PHASES[1:]
+        waiting = self.polish is not None or math.isfinite(self.fresh.value)
+        return PHASES if self.problem.differentiable and waiting else PHASES[1:]
 
     def _must_polish(self) -> bool:
         """Whether what is left of the budget is due to the best point."""
@@ -351,14 +361,34 @@ class RunningSampleRefine:
         reserve = RESERVE * self.total
         if self.longest_polish > 0:
             reserve = min(reserve, 2 * self.longest_polish)
+        if self.settled:
+            reserve *= 0.25
         return self.left <= reserve < math.inf
 
     def _end(self) -> None:
-        gain = gain_between(self.before[0], self.before[1], self.best.value, self.best.violation)
-        self.bandit.told(self.phase, gain, self.spent, self._open())
-        if self.phase == "polish" and self.bandit.best() == "polish" and gain > 0:
-            self.polish_led = True
+        now = [self.best.value, self.best.violation]
+        gain = gain_between(self.before[0], self.before[1], now[0], now[1])
+        polishing = self.phase == "polish"
+        self.bandit.told(PHASES[0 if polishing else 1], gain, self.spent, self._open())
+        if polishing:
+            self.polish_led |= gain > 0 and self.bandit.best() == "polish"
+            constrained = self.polish is not None and self.polish.constrained
+            low = gain < SETTLED * self.bandit.usual and not constrained  # multipliers take time
+            self.low_gains = self.low_gains + 1 if low else 0
+            if self.polish is not None and self.low_gains >= PATIENCE:
+                self._settle(self.polish)
+        elif self.run_best.value < math.inf:
+            before, run = self.run_before, self.run_best
+            gain = gain_between(before[0], before[1], run.value, run.violation)
+            self.generations.told(self.phase, gain, self.spent, GENERATIONS)
         self.phase = self.stage = ""
+
+    def _settle(self, polish: Polish) -> None:
+        """Leave a polish that hardly gains for something newer, if there is anything."""
+        if math.isfinite(self.fresh.value):
+            self.archive.add(polish.best.x)
+            self.settled = self.settled or torch.equal(polish.best.x, self.best.x)
+            self.polish = None
 
     @property
     def rows(self) -> int:
@@ -371,7 +401,7 @@ class RunningSampleRefine:
             setattr(self, name, Incumbent(getattr(self, name).x))
         self.phase = self.stage = ""
         self.points = self.points[:0]
-        self.unchanged, self.polished, self.done = 0, False, None
+        self.unchanged, self.polished, self.settled, self.done = 0, False, False, None
         self.polish = Polish(self.problem, self.best.x, self._lengths(), self.merit.weight)
 
     def events(self) -> tuple[str, ...]:
@@ -385,6 +415,7 @@ class RunningSampleRefine:
             "search": snapshot(self, self.FIELDS),
             "population": self.cma.state_dict(),
             "bandit": self.bandit.state_dict(),
+            "generations": self.generations.state_dict(),
             "archive": self.archive.state_dict(),
             "weight": self.merit.weight,
             "descent": self.descent.state_dict(),
@@ -399,6 +430,7 @@ class RunningSampleRefine:
         self.cma = settings.start(self.space.box(self.space.fit(problem.start)))
         self.cma.load_state_dict(state["population"])
         self.bandit.load_state_dict(state["bandit"])
+        self.generations.load_state_dict(state["generations"])
         self.archive.load_state_dict(state["archive"])
         self.merit.weight = state["weight"]
         self.descent.load_state_dict(state["descent"], problem.device)
