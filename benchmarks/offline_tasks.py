@@ -77,7 +77,7 @@ def reactor(x: Tensor) -> Tensor:
 def truss(x: Tensor) -> Tensor:
     """Log of compliance times volume of a plane cantilever truss with a load at its tip.
 
-    Eight square bays, each with a top, a bottom, an upright and a diagonal bar: 32 cross-sections
+    Eight bays, each with a top, a bottom, an upright and a diagonal bar: 32 cross-sections
     from 0.05 to 1, then the depths of the truss at the wall and between the bays, 0.4 to 1.6.
     """
     bays, count = 8, len(x)
