@@ -71,6 +71,13 @@ def test_overrides_reach_every_table():
     assert resolved("data=./sub/../here.txt").identity == resolved("data=here.txt").identity
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_written_back_as_the_same_method(name):
+    spec = resolved(f"method={name}")
+    assert type(spec.method) is METHODS[name]
+    assert resolve(tomllib.loads(spec.to_toml())).method == spec.method
+
+
 def test_a_method_by_name_alone_takes_its_own_defaults():
     assert resolved("method=lbfgs").method == METHODS["lbfgs"]()
     assert resolved(method="cma").method == METHODS["cma"]()
