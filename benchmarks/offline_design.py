@@ -96,6 +96,8 @@ if __name__ == "__main__":
     parser.add_argument("--tuning", action="store_true", help="the tasks that served to tune")
     parser.add_argument("--multiplier", type=float, help="of the penalty; 0.001 as published")
     parser.add_argument("--spread", type=float, help="of the penalty")
+    parser.add_argument("--weight-decay", type=float, default=0.0, help="of all variants")
+    parser.add_argument("--validation", type=float, default=0.0, help="share kept by all variants")
     parser.add_argument("--noise", type=float, default=0.3, help="error of the data, in deviations")
     parser.add_argument("--tasks", nargs="+", help="only these")
     arguments = parser.parse_args()
@@ -111,6 +113,10 @@ if __name__ == "__main__":
         chosen,
         2 if arguments.quick else arguments.seeds,
         0 if arguments.tuning else FIRST_SEED,
-        SurrogateTrainer(regularizer=penalty),
+        SurrogateTrainer(
+            weight_decay=arguments.weight_decay,
+            validation=arguments.validation,
+            regularizer=penalty,
+        ),
         arguments.noise,
     )

@@ -36,7 +36,8 @@ class SurrogateTrainer:
     validation: share of the data, another one for each member, that is kept to judge it. A member
         then ends with the weights it was judged best with; with 0 it ends with its last ones.
     patience: epochs without a better judgement of any member before the training ends.
-    regularizer: `SharpnessPenalty()` for a surrogate whose minimum will be searched.
+    regularizer: `SharpnessPenalty()` for a surrogate whose minimum will be searched, where designs
+        have many numbers for the data that there is.
     network: makes a member, as in `Ensemble`; any torch.nn.Module will do.
 
         ensemble = SurrogateTrainer(regularizer=SharpnessPenalty()).fit(points, values)
@@ -197,7 +198,9 @@ class Training:
         excess = torch.zeros_like(error)
         penalty = settings.regularizer
         if penalty is not None:
-            around = inputs + penalty.spread * self._normal(inputs.shape)
+            around = inputs
+            if penalty.spread > 0:
+                around = inputs + penalty.spread * self._normal(inputs.shape)
             norm, added, self.multiplier = penalty.gradient(
                 lambda weights: self._ensemble.standardised(weights, around).mean((1, 2)),
                 self.weights,

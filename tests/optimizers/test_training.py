@@ -197,6 +197,16 @@ def test_small_data_still_has_eight_steps_an_epoch():
     assert training.steps == 8
 
 
+def test_a_spread_takes_the_penalty_away_from_the_data():
+    points, values = data()
+    settings = {"multiplier": 10.0, "rate": 0.0}
+    near, wide = (
+        small(regularizer=SharpnessPenalty(spread=spread, **settings)).fit(points, values)
+        for spread in (0.0, 1.0)
+    )
+    assert not torch.equal(near.weights, wide.weights)
+
+
 def test_a_penalty_of_weight_zero_changes_nothing():
     points, values = data()
     none = SharpnessPenalty(multiplier=0.0, rate=0.0)
