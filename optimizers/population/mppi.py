@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from optimizers.checks import check_count, check_number
 from optimizers.evaluation import Evaluation, Incumbent, Query
-from optimizers.knot_space import KnotSpace
+from optimizers.population.noise import KnotNoise
 from optimizers.population.softmin import merit, softmin_weights
 from optimizers.problem import Problem
 from optimizers.state import check_answer, restore, seeded, snapshot
-from optimizers.trajectory import Knots
 
 LONGEST = 1000  # evaluations for each of d + 1 in one annealing at most
 WARMER = 2.0  # factor of the level while nothing succeeds
@@ -102,10 +100,7 @@ class RunningMppi:
         self.done: str | None = None
         self.best = Incumbent(problem.start)
         self._events: list[str] = []
-        self._spaces = [KnotSpace.of(problem, settings.knots)]
-        while not self._spaces[-1].is_full:
-            self._spaces.append(self._spaces[-1].doubled())
-        self._lengths = [_lengths(space, settings.earliest).to(self.mean) for space in self._spaces]
+        self._noise = KnotNoise(problem, settings.knots, settings.earliest)
 
     @property
     def rows(self) -> int:
@@ -125,15 +120,14 @@ class RunningMppi:
         return Query(points, order=0, tag=f"annealed {100 * progress:.0f} %")
 
     def _drawn(self, progress: float) -> Tensor:
-        stage = min(int(progress * len(self._spaces)), len(self._spaces) - 1)
-        lengths, mean = self._lengths[stage], self.mean
+        stages = len(self._noise.stages)
+        stage = min(int(progress * stages), stages - 1)
         level = self.first * (self.settings.final / self.first) ** progress
         level = self.settings.deviation * min(1.0, level * WARMER**self.failures)
-        noise = torch.randn(
-            self.rows, len(lengths), generator=self.generator, dtype=mean.dtype, device=mean.device
+        points = self.mean + level * self._scale * self._noise.draw(
+            self.rows, stage, self.generator
         )
-        points = mean + level * self._scale * self._spaces[stage].expand(lengths * noise)
-        points[0] = mean
+        points[0] = self.mean
         points = points.to(self.problem.dtype)
         return points.clamp(self.problem.lower, self.problem.upper)
 
@@ -175,15 +169,3 @@ class RunningMppi:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of the same settings and problem."""
         restore(self, self.FIELDS, state, self.problem.device)
-
-
-def _lengths(space: KnotSpace, earliest: float) -> Tensor:
-    """Standard deviation (n,) of the noise of every coarse parameter."""
-    lengths = []
-    for part in space.parts:
-        if not isinstance(part, Knots):
-            lengths.append(torch.ones(part, dtype=torch.float64))
-            continue
-        early = 1 - torch.linspace(0, 1, part.count, dtype=torch.float64)
-        lengths.append((earliest**early).repeat_interleave(part.channels))
-    return torch.cat(lengths)

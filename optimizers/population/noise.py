@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from optimizers.problem import Problem
+from optimizers.trajectory import Knots
 
 
 class ColouredNoise:
@@ -38,6 +39,37 @@ class ColouredNoise:
             channels = math.prod(shape[1:])
             waves = torch.randn(count, basis.shape[1], channels, generator=generator, **place)
             noise[:, where] = (basis @ waves).flatten(1)
+        return noise
+
+
+class KnotNoise:
+    """Normal noise for the designs of a problem: of few knots for trajectories, else white.
+
+    knots: of each trajectory in the first stage; they double with each stage until every step of
+        every trajectory has its own.
+    earliest: deviation of the first knot over that of the last, 1, geometrically in between.
+    """
+
+    def __init__(self, problem: Problem, knots: int, earliest: float) -> None:
+        self.dimension = problem.dimension
+        self.earliest = earliest
+        stage = []
+        for where, (steps, *channels) in problem.trajectories.values():
+            stage.append((where, Knots(min(knots, steps), steps, math.prod(channels))))
+        self.stages = [stage]
+        while any(part.count < part.steps for _, part in self.stages[-1]):
+            self.stages.append([(where, part.doubled()) for where, part in self.stages[-1]])
+        self.like = torch.zeros((), dtype=torch.float64, device=problem.device)
+
+    def draw(self, count: int, stage: int, generator: torch.Generator) -> Tensor:
+        """Samples (count, d), float64, of a stage."""
+        place = {"dtype": self.like.dtype, "device": self.like.device}
+        noise = torch.randn(count, self.dimension, generator=generator, **place)
+        for where, knots in self.stages[stage]:
+            early = 1 - torch.linspace(0, 1, knots.count, **place)
+            lengths = (self.earliest**early).repeat_interleave(knots.channels)
+            drawn = torch.randn(count, knots.size, generator=generator, **place)
+            noise[:, where] = knots.expand(lengths * drawn)
         return noise
 
 

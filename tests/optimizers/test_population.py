@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from optimizers import Box, Budget, Consensus, Evaluation, Icem, Mppi, Problem, minimize
-from optimizers.population.noise import ColouredNoise
+from optimizers.population.noise import ColouredNoise, KnotNoise
 from optimizers.population.softmin import merit, softmin_weights
 from optimizers.testing import boxed, breaking_wall, noisy, rosenbrock, shifted, sphere
 
@@ -53,6 +53,18 @@ def test_noise_has_the_power_of_its_colour():
         expected = float((power * torch.cos(math.pi * waves * lag / steps)).sum())
         measured = (path[:, :-lag] * path[:, lag:]).mean()
         assert abs(float(measured) - expected) < 0.02
+
+
+def test_noise_of_knots_doubles_up_to_every_step():
+    noise = KnotNoise(trajectory_problem(64), 5, earliest=0.5)
+    counts = [stage[0][1].count for stage in noise.stages]
+    assert counts == [5, 7, 11, 19, 35, 64]
+    drawn = noise.draw(SAMPLES, 0, generator())
+    deviation = drawn.std(0)
+    assert float(deviation[0]) == pytest.approx(1, rel=0.05)  # no trajectory
+    assert float(deviation[1]) == pytest.approx(0.5, rel=0.05)  # clamped ends are knots
+    assert float(deviation[-1]) == pytest.approx(1, rel=0.05)
+    assert len(KnotNoise(boxed(sphere, 3), 5, 1.0).stages) == 1
 
 
 @pytest.mark.parametrize("effective", [1.5, 5.0, 40.0])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from optimizers import Box, Problem
-from optimizers.knot_space import KnotSpace
 from optimizers.trajectory import Knots, RateLimit
 
 ROUND_OFF = 1e-11  # float64 through a pseudoinverse whose condition is below 1e3
@@ -200,34 +198,3 @@ def test_unusable_values_are_refused():
         knots.pull_back(torch.zeros(20))
     with pytest.raises(ValueError, match="weights must be one number for each of the groups"):
         RateLimit(1.0, groups=((0,), (1,)), weights=(1.0,))
-
-
-def test_knot_space_leaves_other_parts_alone():
-    problem = Problem(
-        {
-            "mass": Box(lower=0.0, upper=2.0),
-            "path": Box((20, 2), lower=-1.0, upper=1.0, trajectory=True),
-            "gains": Box((3,), scale=4.0),
-            "grip": Box((20,), lower=0.0, upper=5.0, trajectory=True),
-        }
-    )
-    space = KnotSpace.of(problem, 5)
-    assert space.dimension == 1 + 10 + 3 + 5
-    values = random(4, space.dimension)
-    designs = space.expand(values)
-    assert designs.shape == (4, problem.dimension)
-    assert torch.equal(designs[:, 0], values[:, 0])
-    assert torch.equal(designs[:, 41:44], values[:, 11:14])
-    assert torch.allclose(designs[:, 1:41], Knots(5, 20, 2).expand(values[:, 1:11]))
-    assert torch.allclose(space.fit(designs), values, atol=ROUND_OFF)
-    gradient = random(4, problem.dimension, seed=1)
-    through = (designs * gradient).sum(1)
-    assert torch.allclose((values * space.pull_back(gradient)).sum(1), through)
-    lower, upper = space.bounds(problem)
-    assert lower.tolist() == [0.0] + [-1.0] * 10 + [-torch.inf] * 3 + [0.0] * 5
-    assert upper.tolist() == [2.0] + [1.0] * 10 + [torch.inf] * 3 + [5.0] * 5
-    assert space.means(problem.scale).tolist() == pytest.approx([2.0] * 11 + [4.0] * 3 + [5.0] * 5)
-    while not space.is_full:
-        space, values = space.doubled(), space.refine(values)
-        assert torch.allclose(space.expand(values), designs, atol=ROUND_OFF)
-    assert space.dimension == problem.dimension
