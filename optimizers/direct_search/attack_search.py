@@ -17,6 +17,7 @@ from optimizers.direct_search.covering import LARGEST, DirectSearch
 from optimizers.direct_search.credit import Credit
 from optimizers.direct_search.linearization import Linearization, Source, slopes_of
 from optimizers.direct_search.proposals import ATTACKS, FACTORS, Proposals
+from optimizers.direct_search.surrogate_descent import SurrogateDescent
 from optimizers.evaluation import FEASIBLE, Evaluation, Incumbent, Query
 from optimizers.problem import Problem
 from optimizers.state import check_answer, restore, snapshot
@@ -26,7 +27,8 @@ COSTLIEST = 0.25  # share of what was spent since the last curvature that the ne
 TRIALS = 4  # along one quasi-Newton step, before it has failed
 EXACT = 3  # prices of a gradient up to which the curvature of a plain value may be asked for
 SEARCH = "search"
-SHARE = 0.1  # of what is spent that the direct search gets at least
+SHARE = 0.1  # of what is spent that the direct search gets at least, beside true gradients
+GUESSED = 0.4  # the same where slopes are not those of the true model
 HEALTHY = 0.01  # share of what curvature promised that a step has to bring
 
 
@@ -34,8 +36,8 @@ HEALTHY = 0.01  # share of what curvature promised that a step has to bring
 class AttackSearch:
     """Direct search with directional attacks: when a gradient or a surrogate helps part of the way.
 
-    attacks: which ones, of "quasi-newton", "gauss-newton", "pgd", "fgsm" and "l2"; by default all,
-        without "pgd" where its gradients have the price of the true model.
+    attacks: which ones, of "descent", "quasi-newton", "gauss-newton", "pgd", "fgsm" and "l2"; by
+        default all, without "descent" and "pgd" where gradients have the price of the true model.
     search: False leaves the direct search out, but for a start that can be evaluated.
     radius: first radius of the attacks, in units of each parameter's scale.
     floor: radius of an attack at which it begins anew.
@@ -109,7 +111,7 @@ class RunningAttackSearch:
         self.credit = Credit((*self.arms, SEARCH), settings.radius)
         self.slopes = Linearization(problem.dimension)
         self.proposals = Proposals(problem)
-        self.attack: RunningAttack | None = None
+        self.attack: RunningAttack | SurrogateDescent | None = None
         self.phase, self.arm = "idle", SEARCH
         self.attacked = Attacked(self.search.archive)
         self.floors = 0
@@ -124,6 +126,8 @@ class RunningAttackSearch:
         source, names = self.source, list(ATTACKS)
         if source.is_true:
             names.remove("pgd")
+        if source.is_true or not source.white:
+            names.remove("descent")
         exact = source.white and source.price(2) <= EXACT * source.price(1)
         if not self.problem.composite and source.is_true and not exact:
             names.remove("gauss-newton")
@@ -211,7 +215,8 @@ class RunningAttackSearch:
                 self.credit.tick()
                 arm = self.credit.pick(usable)
             return arm
-        if self.searched + self.problem.dimension + 1 <= SHARE * self.spent:
+        share = SHARE if self.source.is_true else GUESSED
+        if self.searched + self.problem.dimension + 1 <= share * self.spent:
             return None
         return None if arm is None or self.credit.beats(SEARCH, arm) else arm
 
@@ -263,6 +268,8 @@ class RunningAttackSearch:
         old = self.slopes
         self.slopes = Linearization(self.problem.dimension)
         self.slopes.take(row, point, answer, self.proposals.scale)
+        if not self.source.is_true:
+            self.slopes.correct(self.proposals.correction.slopes)
         self.proposals.learn_curvature(old, self.slopes)
         self.barren = -1 if self.slopes.tells else row
 
@@ -289,24 +296,29 @@ class RunningAttackSearch:
         """Turn slopes into candidates."""
         slopes, radius = self.slopes, self.credit.radius(self.arm)
         constraints = self._constraints()
-        if self.arm == "pgd":
-            self.attack = self._projected(radius)
+        if self.arm in ("pgd", "descent"):
+            self.attack = self._running_attack(radius)
             self.phase = "attack"
             return
         factors = (2.0,) if self._is_bold() else FACTORS
         self.proposals.make(self.arm, slopes, radius, factors, constraints, self.search.archive)
         self._try()
 
-    def _projected(self, radius: float) -> RunningAttack:
-        count = len(FACTORS)
+    def _running_attack(self, radius: float) -> RunningAttack | SurrogateDescent:
+        """An attack that asks more than the slopes at the start."""
+        count, fidelity = len(FACTORS), self.source.fidelity
         point = self.proposals.at(self.slopes.point)
+        if self.arm == "descent":
+            offset = self._constraints() - self.slopes.seen[1:]
+            correction = self.proposals.correction
+            return SurrogateDescent(self.problem, point, radius, fidelity, correction, offset)
         aim = self.proposals.aim(self.slopes, self._constraints(), self.search.archive)
         return Attack("pgd").start(
             self.problem,
             point.expand(count, -1).clone(),
             radius * point.new_tensor(FACTORS),
             None if aim is None else aim.to(point).expand(count, -1).clone(),
-            self.source.fidelity,
+            fidelity,
         )
 
     def _tell_attack(self, query: Query, evaluation: Evaluation) -> None:
@@ -325,13 +337,16 @@ class RunningAttackSearch:
         if count == 0:
             self._end_turn(0.0)
         else:
-            self.phase = "trial" if self.source.is_true or count == 1 else "screen"
+            self.phase = "trial" if self.source.is_true else "screen"
 
     def _judge(self, query: Query, evaluation: Evaluation) -> None:
         """Learn true values of candidates; the radius follows the step that won."""
         first = self.search.archive.size
         steps = self.proposals.steps[: len(query.points)]
         self.search.learn(query.points, evaluation)
+        if not self.source.is_true:
+            value = float(self.search.archive.value[self.slopes.row])
+            self.proposals.learn_correction(evaluation, self.slopes, value, self._constraints())
         self.proposals.learn_bends(steps, evaluation, self.slopes, self._constraints())
         radius, settings = self.credit.radius(self.arm), self.settings
         gain = self.attacked.gain()
@@ -421,5 +436,5 @@ class RunningAttackSearch:
         self.proposals.load_state_dict(state["proposals"])
         self.attack = None
         if state["attack"] is not None:
-            self.attack = self._projected(self.settings.radius)
+            self.attack = self._running_attack(self.credit.radius(self.arm))
             self.attack.load_state_dict(state["attack"])

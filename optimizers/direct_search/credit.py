@@ -13,7 +13,11 @@ MEMORY = 0.5  # weight of what was, in the score of an arm and in the common rat
 LARGEST = 4.0  # relative rate that one turn can earn
 LONGEST = 64  # turns that an arm sleeps at most
 DRIFT = 0.03  # by which the score of an arm comes closer to 1 with every turn of another
-LEARNERS = ("quasi-newton", "gauss-newton")  # arms that pay late: their steps become exact
+LEARNERS = (
+    "descent",
+    "quasi-newton",
+    "gauss-newton",
+)  # arms that pay late: their steps become exact
 PATIENCE = 3.0  # weight of their scores
 UNTRIED = 0.5  # score of an arm before its first turn
 

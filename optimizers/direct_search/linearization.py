@@ -58,17 +58,18 @@ class Linearization:
 
     row: of the point in the archive, -1 before the first. point: (d,), its coordinates there.
     gradient: (d,). jacobian: (m, d) of the constraints. curvature: (d, d) or empty.
-    constraints: (m,), as the source sees them. pull: (k,), dF/dPhi of a composite value, or empty.
+    seen: (1 + m,), the value and the constraints as the source sees them. pull: (k,), dF/dPhi of a
+        composite value, or empty.
     """
 
-    FIELDS = ("row", "point", "gradient", "jacobian", "curvature", "constraints", "pull")
+    FIELDS = ("row", "point", "gradient", "jacobian", "curvature", "seen", "pull")
 
     def __init__(self, dimension: int) -> None:
         self.row = -1
         self.point = self.gradient = torch.zeros(dimension, dtype=torch.float64)
         self.jacobian = torch.zeros(0, dimension, dtype=torch.float64)
         self.curvature = torch.zeros(0, 0, dtype=torch.float64)
-        self.constraints = self.pull = torch.zeros(0, dtype=torch.float64)
+        self.seen = self.pull = torch.zeros(0, dtype=torch.float64)
 
     def take(self, row: int, point: Tensor, answer: Evaluation, scale: Tensor) -> None:
         """Replace everything by the first row of an answer of order 1 or 2."""
@@ -82,11 +83,16 @@ class Linearization:
         self.row, self.point = row, point
         self.gradient = plain(answer.gradient, d) * scale
         self.jacobian = plain(answer.constraint_gradient, 0, d) * scale
-        self.constraints = plain(answer.constraints, 0)
+        self.seen = torch.cat((plain(answer.value[:1, None], 1), plain(answer.constraints, 0)))
         self.pull = plain(answer.output_gradient, 0)
         self.curvature = plain(answer.curvature, 0, 0)
         if len(self.curvature):
             self.curvature = self.curvature * scale * scale[:, None]
+
+    def correct(self, slopes: Tensor) -> None:
+        """Add what (1 + m, d) the source is known to lack."""
+        if len(slopes) == 1 + len(self.jacobian):
+            self.gradient, self.jacobian = self.gradient + slopes[0], self.jacobian + slopes[1:]
 
     @property
     def tells(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,12 +20,13 @@ from optimizers.direct_search.constrained_step import (
     steepest,
 )
 from optimizers.direct_search.linearization import Linearization
+from optimizers.direct_search.surrogate_descent import Correction, corrected
 from optimizers.evaluation import FEASIBLE, Evaluation, ranking
 from optimizers.gradient.quasi_newton import History
 from optimizers.problem import Problem
 from optimizers.state import restore, snapshot
 
-ATTACKS = ("quasi-newton", "gauss-newton", "pgd", "fgsm", "l2")
+ATTACKS = ("descent", "quasi-newton", "gauss-newton", "pgd", "fgsm", "l2")
 FACTORS = (1.0, 0.5, 2.0)  # of the radius, tried together
 MEMORY = 20  # pairs of gradients
 WORST = 1  # violated constraints that are attacked one by one
@@ -38,10 +40,11 @@ class Proposals:
     steps: (n, d), in units of the scales. multipliers: (m,), of the last step with constraints.
     bends: (m,), the most that a constraint has lately risen above its linearisation, per squared
         length of the step.
+    foreseen: (1 + m,), what a surrogate expects of the one candidate that it has chosen.
     promise: decrease of the quasi-Newton model along its whole step; 0 where constraints bend it.
     """
 
-    FIELDS = ("steps", "multipliers", "bends", "promise")
+    FIELDS = ("steps", "foreseen", "multipliers", "bends", "promise")
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -56,7 +59,8 @@ class Proposals:
         self.history = History(MEMORY, self.start)
         self.steps = self.start.new_zeros(0, problem.dimension)
         self.promise = 0.0
-        self.multipliers = self.bends = self.start.new_zeros(0)
+        self.correction = Correction(problem.dimension)
+        self.multipliers = self.bends = self.foreseen = self.start.new_zeros(0)
 
     def at(self, place: Tensor) -> Tensor:
         """The design (..., d) of coordinates of the archive, inside the box."""
@@ -172,16 +176,36 @@ class Proposals:
         return torch.cat((pull, self.multipliers))
 
     def screen(self, answer: Evaluation, slopes: Linearization, constraints: Tensor) -> None:
-        """Keep the candidate that the surrogate likes best, its constraints moved to the true."""
+        """Keep the candidate that the corrected surrogate likes best.
+
+        Its constraints are moved to the true ones (m,) at the point of the slopes.
+        """
+        guess = corrected(answer, self.correction.of(self.steps))
         violation = None
-        if answer.constraints is not None and len(constraints):
-            offset = (constraints - slopes.constraints).to(answer.constraints)
-            moved = answer.constraints + offset
-            violation = Evaluation(
-                answer.value, moved, ok=answer.ok, equalities=answer.equalities
-            ).violation
-        best = int(ranking(answer.value, violation)[0])
+        if guess.constraints is not None and len(constraints):
+            offset = (constraints - slopes.seen[1:]).to(guess.constraints)
+            violation = replace(guess, constraints=guess.constraints + offset).violation
+        best = int(ranking(guess.value, violation)[0])
         self.steps = self.steps[best : best + 1]
+        parts = [answer.value[best : best + 1]]
+        if answer.constraints is not None:
+            parts.append(answer.constraints[best])
+        self.foreseen = torch.cat(parts).double().cpu()
+
+    def learn_correction(
+        self, answer: Evaluation, slopes: Linearization, value: float, constraints: Tensor
+    ) -> None:
+        """See what the surrogate missed over the step that was tried.
+
+        value, constraints: true ones at the point of the slopes.
+        """
+        parts = [answer.value[:1].double().cpu()]
+        if answer.constraints is not None:
+            parts.append(answer.constraints[0].double().cpu())
+        base = torch.cat((slopes.seen.new_tensor([value]), constraints))
+        true = torch.cat(parts)
+        if bool(answer.ok[0]) and len(true) == len(base) == len(self.foreseen):
+            self.correction.learn(self.steps[0], true - base - (self.foreseen - slopes.seen))
 
     def learn_curvature(self, old: Linearization, new: Linearization) -> None:
         """Take the pair of a step and of what it changed in the slopes of the Lagrangian."""
@@ -213,9 +237,15 @@ class Proposals:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of everything."""
-        return {"own": snapshot(self, self.FIELDS), "history": self.history.state_dict()}
+        return {
+            "own": snapshot(self, self.FIELDS),
+            "correction": snapshot(self.correction, Correction.FIELDS),
+            "history": self.history.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of the same problem."""
-        restore(self, self.FIELDS, state["own"], torch.device("cpu"))
-        self.history.load_state_dict(state["history"], torch.device("cpu"))
+        cpu = torch.device("cpu")
+        restore(self, self.FIELDS, state["own"], cpu)
+        restore(self.correction, Correction.FIELDS, state["correction"], cpu)
+        self.history.load_state_dict(state["history"], cpu)

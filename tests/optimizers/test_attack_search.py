@@ -152,12 +152,12 @@ def test_values_without_gradients_use_differences():
 
 @pytest.mark.parametrize("bias", [0.0, 0.1, 0.4])
 def test_biased_surrogate_still_leads_to_the_true_minimum(bias):
-    result = best(two_models(bias), 600)
+    result = best(two_models(bias), 300)
     assert result.value < (1e-10 if bias == 0 else 1e-4)
 
 
 def test_constraints_of_a_biased_surrogate_are_judged_by_the_true_model():
-    result = best(two_models(0.1, constrained=True), 600)
+    result = best(two_models(0.1, constrained=True), 200)
     assert result.violation <= 1e-6
     assert result.value < 1e-2 + float(
         minimize(
