@@ -31,7 +31,8 @@ class Barrier:
     feasible, infeasible: rows of the archive, -1 while there is none.
     begin: the first row that counts; a restart moves it.
 
-    Audet and Dennis, A progressive barrier for derivative-free nonlinear programming, 2009.
+    Audet and Dennis, A progressive barrier for derivative-free nonlinear programming, 2009. Ours:
+    the slack, a funnel along curved constraints that closes with the radius of the search.
     """
 
     FIELDS = ("feasible", "infeasible", "limit", "begin")
@@ -66,12 +67,15 @@ class Barrier:
             return -1
         return self.feasible + self.infeasible - self.leader
 
-    def judge(self, rows: range) -> Outcome:
-        """Take new rows of the archive into account."""
+    def judge(self, rows: range, slack: float = 0.0) -> Outcome:
+        """Take new rows of the archive into account.
+
+        slack: an excess up to this counts as this.
+        """
         outcome = Outcome.FAILURE
         for row in rows:
             if self.archive.value[row] < math.inf:
-                outcome = max(outcome, self._judged(row))
+                outcome = max(outcome, self._judged(row, slack))
         return outcome
 
     def lead(self, row: int) -> None:
@@ -82,7 +86,7 @@ class Barrier:
             self.infeasible = row
             self.limit = max(self.limit, float(self.archive.excess[row]))
 
-    def _judged(self, row: int) -> Outcome:
+    def _judged(self, row: int, slack: float) -> Outcome:
         value, excess = self.archive.value, self.archive.excess
         if self.archive.violation[row] <= FEASIBLE:
             if self.feasible >= 0 and not value[row] < value[self.feasible]:
@@ -93,21 +97,23 @@ class Barrier:
             return Outcome.DOMINATING
         if not self.progressive:
             return self._least_violation(row)
-        if not excess[row] <= self.limit:
+        new = max(float(excess[row]), slack)
+        if not new <= max(self.limit, slack):
             return Outcome.FAILURE
         old = self.infeasible
         if old < 0:
             self.infeasible = row
             # beside a feasible leader it is only a second point to poll around
             return Outcome.FAILURE if self.feasible >= 0 else Outcome.DOMINATING
-        lower, closer = value[row] < value[old], excess[row] < excess[old]
-        if (lower and excess[row] <= excess[old]) or (closer and value[row] <= value[old]):
+        least = max(float(excess[old]), slack)
+        lower, closer = value[row] < value[old], new < least
+        if (lower and new <= least) or (closer and value[row] <= value[old]):
             self.infeasible = row
-            self.limit = float(excess[row])
+            self.limit = new
             return Outcome.DOMINATING
         if not closer:
             return Outcome.FAILURE
-        self._tighten(float(excess[old]))
+        self._tighten(least)
         return Outcome.IMPROVING
 
     def _least_violation(self, row: int) -> Outcome:
@@ -123,5 +129,7 @@ class Barrier:
         value, excess = self.archive.value[begin:], self.archive.excess[begin:]
         infeasible = (self.archive.violation[begin:] > FEASIBLE) & (value < math.inf)
         allowed = infeasible & (excess < above)
+        if not allowed.any():
+            return
         self.limit = float(excess[allowed].max())
         self.infeasible = begin + int(np.where(allowed, value, math.inf).argmin())

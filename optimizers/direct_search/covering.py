@@ -25,6 +25,10 @@ FACTORS = (2.0, 1.0)  # of the last step, to repeat it where no model says more
 SECONDARY = 2  # directions around the second leader
 ATTEMPTS = 1000  # to find a start that can be evaluated
 LARGEST = 50  # dimension that is modelled
+RETRIES = 2  # of models that fail, each at half the radius, before the next poll
+TRUSTED = 0.3  # models that are right so often may try again
+SLACK = 30.0  # excess over the fourth power of the radius at which constraints count as met
+FARTHEST = 1e6  # poll radius where a parameter is free
 FLAT = 1e-12  # differences below this share of a typical one are round-off
 STILL = 8  # halvings of the radius over which the differences of a smooth function must fall
 
@@ -44,14 +48,16 @@ class DirectSearch:
         the first success ends the poll. By default only on a GPU.
 
     One iteration around the leader x with the poll radius r: evaluate the least point of the models
-    in a trust region of 2 r; poll x + r A q_i, the most promising first; now and then, evaluate the
-    point around x that is farthest from all known points. The first success moves x and ends the
-    iteration.
+    in a trust region of 2 r, and the same around the second leader of the barrier; poll
+    x + r A q_i, the most promising first; now and then, evaluate the point around x that is
+    farthest from all known points. The first success moves x and ends the iteration. Models that
+    have been right before may fail twice before a poll, at half the radius each.
 
         q = columns of I - 2 v v^T and the opposite of their sum, v random, |q_i|_inf = 1
         A = axes and lengths of the models' curvature, I without them, see `QuadraticModels`
-        r <- min(1, 2 r) after a success of a poll, r / 2 after a failure; when the models won,
-             2 r if they had foreseen it and their step was long, r / 2 if hardly anything came
+        r <- 2 r, in a box at most 1, after a success of a poll, r / 2 after a failure; when the
+             models won, 2 r if they had foreseen it and their step was long, r / 2 if hardly
+             anything came
 
     A search whose radius has fallen to the floor, or around whose leader all is flat, begins anew
     far from all known points; one whose values do not come closer with the points, as under noise,
@@ -109,8 +115,8 @@ class RunningDirectSearch:
     """
 
     FIELDS = (
-        "radius", "phase", "asked", "failures", "spreads", "highest", "lowest", "restarts", "done",
-        "best", "generator", "_events",
+        "radius", "phase", "retries", "asked", "failures", "spreads", "highest", "lowest",
+        "restarts", "done", "best", "generator", "_events",
     )  # fmt: skip
 
     def __init__(self, settings: DirectSearch, problem: Problem, seed: int) -> None:
@@ -131,7 +137,7 @@ class RunningDirectSearch:
         self.phase, self.asked = "start", 0
         self.queue = np.zeros((1, d))
         self.step = np.zeros(d)
-        self.failures = self.restarts = 0
+        self.failures = self.restarts = self.retries = 0
         self.spreads: list[float] = []
         self.lowest, self.highest = math.inf, -math.inf
         self.done: str | None = None
@@ -141,6 +147,9 @@ class RunningDirectSearch:
         self._batch = problem.device.type != "cpu" if batch is None else batch
         self._modelled = settings.model and d <= LARGEST
         self._bounds = (problem.lower, problem.upper)
+        # a box is searched with steps of its width, free parameters may be far away
+        free = not np.isfinite(self._upper - self._lower).all()
+        self._largest = FARTHEST if free else 1.0
         # below this radius steps are lost in the precision of the problem
         self._floor = max(settings.floor, 16 * torch.finfo(problem.dtype).eps)
 
@@ -170,10 +179,16 @@ class RunningDirectSearch:
             return
         if self.phase == "poll":
             self._note_spread()
-        factor = self._model_factor(before, outcome) if self.phase == "model" else 2.0
+        factor = 1.0 if self.phase == "second model" else 2.0
+        if self.phase == "model":
+            factor = self._model_factor(before, outcome)
         if outcome == Outcome.DOMINATING:
             self._succeed(before, factor)
         elif outcome == Outcome.IMPROVING:
+            self._begin_iteration()
+        elif self._retries():
+            self.radius /= 2
+            self.retries += 1
             self._begin_iteration()
 
     def learn(self, points: Tensor, evaluation: Evaluation) -> Outcome:
@@ -190,7 +205,8 @@ class RunningDirectSearch:
             evaluation.violation.double().cpu().numpy(),
             evaluation.equalities,
         )
-        return self.barrier.judge(rows)
+        # models err by the square of the radius, and the excess is a square
+        return self.barrier.judge(rows, SLACK * self.radius**4)
 
     def move_to(self, x: Tensor, value: float, constraints: Tensor | None = None) -> None:
         """Go on from x (d,) of this value and constraints (m,), better or not.
@@ -206,6 +222,16 @@ class RunningDirectSearch:
         self.barrier.lead(self.archive.size - 1)
         self._begin_iteration()
 
+    def _retries(self) -> bool:
+        """Whether models that have been right before shall try again, closer."""
+        return (
+            self.phase == "model"
+            and self.retries < RETRIES
+            and self.models.trust > TRUSTED
+            and self.models.is_long
+            and self.radius > 2 * self._floor
+        )
+
     def _find_start(self) -> None:
         if self.barrier.leader >= 0:
             self.failures = 0
@@ -220,7 +246,7 @@ class RunningDirectSearch:
         """What the models learn from their point, and by how much the radius may grow."""
         if self.archive.constraints.shape[1]:
             # with constraints a success is a success
-            return self.models.judge(float(outcome == Outcome.DOMINATING))
+            return self.models.judge(float(outcome > Outcome.FAILURE))
         return self.models.judge(float(self.archive.value[before] - self.archive.value[-1]))
 
     def _succeed(self, before: int, factor: float) -> None:
@@ -228,8 +254,8 @@ class RunningDirectSearch:
         leader = self.barrier.leader
         self.step = self.archive.points[leader] - self.archive.points[before]
         if self.phase != "covering":
-            self.radius = min(1.0, factor * self.radius)
-        self.spreads = []
+            self.radius = min(self._largest, factor * self.radius)
+        self.spreads, self.retries = [], 0
         self._begin_iteration(repeat=self.phase in ("poll", "speculation"))
 
     def _begin_iteration(self, repeat: bool = False) -> None:
@@ -242,10 +268,14 @@ class RunningDirectSearch:
             leader = self.barrier.leader
             self.queue = self.models.propose(leader, self.radius, self._lower, self._upper)
             self.phase = "model"
+        elif self.phase == "model" and self.barrier.second >= 0:
+            second = self.barrier.second
+            self.queue = self.models.propose(second, self.radius, self._lower, self._upper)
+            self.phase = "second model"
         elif self.phase == "success":
             self.phase, self.queue = "speculation", self._speculation()
-        elif self.phase in ("begin", "speculation", "model"):
-            self.lowest, self.highest = math.inf, -math.inf
+        elif self.phase in ("begin", "speculation", "model", "second model"):
+            self.lowest, self.highest, self.retries = math.inf, -math.inf, 0
             self.phase, self.queue = "poll", self._poll()
         elif self.phase == "poll" and self.failures % self.settings.covering == 0:
             self.phase, self.queue = "covering", self._covering()

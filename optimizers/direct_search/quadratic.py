@@ -71,8 +71,8 @@ class QuadraticModels:
             self.center = center.copy()
             self.gradient = gradient + SLOPE * (weights.T @ back)
             self.hessian = hessian + (back.T * weights.T[:, None]) @ back
-        if np.isfinite(self.gradient.sum() + self.hessian.sum()):
-            return True
+            if np.isfinite(self.gradient.sum() + self.hessian.sum()):
+                return True
         self.gradient, self.hessian = (
             np.zeros_like(self.gradient),
             np.zeros_like(self.hessian),
