@@ -13,6 +13,7 @@ from torch import Tensor
 from optimizers.checks import check_count, check_number
 from optimizers.evaluation import Evaluation, Incumbent, Query, ranking
 from optimizers.population.bounds import BentBox
+from optimizers.population.mirroring import mirrored
 from optimizers.population.recombination import Recombination, default_population, recombination
 from optimizers.population.stopping import stall_reason
 from optimizers.problem import Problem
@@ -30,7 +31,7 @@ class Cma:
     restarts: how often a run that has stalled starts anew from a random point with twice the
         population (Auger and Hansen, 2005).
 
-        y_i = B D z_i,  x_i = m + s y_i,  z_i ~ N(0, I),  C = B D^2 B^T
+        y_i = B D z_i,  x_i = m + s y_i,  z_i ~ N(0, I),  z_(i + P/2) = -z_i,  C = B D^2 B^T
         m <- m + s sum_parents w_i y_i
         p_s <- (1 - c_s) p_s + sqrt(c_s (2 - c_s) mu) C^(-1/2) sum_parents w_i y_i
         s <- s exp(c_s / d_s (|p_s| / E|N(0, I)| - 1))
@@ -43,10 +44,15 @@ class Cma:
     candidates by value, then the others by violation; that needs feasible sets with an inside.
     The model lives in the whole space, `BentBox` maps it into the box. Failed candidates rank last
     and are never parents.
+
+    Half of a generation is drawn, in directions that are orthogonal to each other, and mirrored
+    (Wang, Emmerich and Bäck, Mirrored Orthogonal Sampling, 2019): a sixth to a third fewer
+    evaluations where there is one minimum. Ours: mu is that of mirrored pairs, so that random ranks
+    leave the paths at their length, and noise does not end a search.
     """
 
     population: int | None = None
-    deviation: float = 0.3
+    deviation: float = 0.2
     covariance: Literal["full", "diagonal"] = "full"
     runs: int = 1
     restarts: int = 9
@@ -135,7 +141,7 @@ class RunningCma:
         c_step, c_path, effective = (
             column("path_step"),
             column("path_covariance"),
-            column("effective"),
+            column("effective_paired"),
         )
         self._step_keep, self._path_keep = 1 - c_step, 1 - c_path
         self._path_loss = c_path * (2 - c_path)
@@ -170,15 +176,15 @@ class RunningCma:
     def _draw(self) -> None:
         d, dtype, device = self.problem.dimension, self.mean.dtype, self.mean.device
         drawn = [
-            torch.randn(count, d, generator=generator, dtype=dtype, device=device)
+            torch.randn((count + 1) // 2, d, generator=generator, dtype=dtype, device=device)
             for count, generator in zip(self.populations, self.generators, strict=True)
         ]
         if self._full:
-            self.noise = torch.stack(drawn)
+            self.noise = mirrored(torch.stack(drawn), self.populations[0])
         else:
             self.noise = self.mean.new_zeros(len(drawn), max(self.populations), d)
-            for run, rows in enumerate(drawn):
-                self.noise[run, : len(rows)] = rows
+            for run, (rows, count) in enumerate(zip(drawn, self.populations, strict=True)):
+                self.noise[run, :count] = mirrored(rows, count)
         steps = self.noise * self.lengths[:, None]
         self.steps = steps if self.basis is None else steps @ self.basis.mT
 

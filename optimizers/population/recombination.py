@@ -13,6 +13,7 @@ class Recombination:
     weights: as many as the population, best first; the positive ones sum to 1, the negative ones
         punish the worst.
     effective: variance-effective number of parents (mu_eff).
+    effective_paired: the same where candidates come in mirrored pairs, whose steps cancel in part.
     rank_one, rank_mu: learning rates of the covariance (c_1, c_mu).
     path_covariance, path_step: decay of the evolution paths (c_c, c_sigma).
     damping: of the step size (d_sigma).
@@ -20,6 +21,7 @@ class Recombination:
 
     weights: tuple[float, ...]
     effective: float
+    effective_paired: float
     rank_one: float
     rank_mu: float
     path_covariance: float
@@ -63,10 +65,17 @@ def recombination(population: int, dimension: int, diagonal: bool = False) -> Re
         punished * weight / share for weight in others
     ]
 
+    # 1 / mu_eff is the mean square of a step without selection; two mates are drawn into it by
+    # chance with the mean product of their weights, and then take from it what one of them adds
+    square = 1 / effective
+    mates = 2 * (population // 2) / (population * (population - 1))
+    effective_paired = 1 / (square - mates * (1 - square))
+
     path_step = min(0.5, (effective + 2) / (d + effective + 3))
     return Recombination(
         weights=tuple(weights),
         effective=effective,
+        effective_paired=effective_paired,
         rank_one=rank_one,
         rank_mu=rank_mu,
         path_covariance=(4 + effective / d) / (d + 4 + 2 * effective / d),

@@ -12,6 +12,7 @@ import torch
 
 from optimizers import Box, Budget, Cma, Evaluation, Problem, iterate, minimize
 from optimizers.population.bounds import BentBox
+from optimizers.population.mirroring import mirrored
 from optimizers.population.recombination import default_population, recombination
 from optimizers.testing import boxed, ellipsoid, rastrigin, rosenbrock, rotated, shifted, sphere
 
@@ -35,6 +36,40 @@ def test_weights_and_rates_are_those_of_pycma(dimension, population):
     assert rates.rank_mu == pytest.approx(reference.sp.cmu, rel=1e-12)
     assert rates.path_covariance == pytest.approx(reference.sp.cc, rel=1e-12)
     assert rates.path_step == pytest.approx(reference.adapt_sigma.cs, rel=1e-12)
+
+
+@pytest.mark.parametrize(("population", "dimension"), [(6, 2), (9, 4), (40, 3)])
+def test_draws_come_in_pairs_with_orthogonal_directions(population, dimension):
+    generator = torch.Generator().manual_seed(0)
+    half = (population + 1) // 2
+    noise = torch.randn(2000, half, dimension, generator=generator, dtype=torch.float64)
+    rows = mirrored(noise, population)
+    assert rows.shape == (2000, population, dimension)
+    assert torch.equal(rows[:, half:], -rows[:, : population - half])
+    first = rows[:, : min(half, dimension)]
+    products = first @ first.mT
+    apart = products - torch.diag_embed(products.diagonal(dim1=1, dim2=2))
+    assert float(apart.abs().max()) < 1e-12
+    # each row alone is a normal draw: mean 0 and covariance I, to four standard errors
+    for row in (0, half - 1):
+        alone = rows[:, row]
+        assert float(alone.mean(0).abs().max()) < 4 / math.sqrt(2000)
+        excess = alone.T @ alone / 2000 - torch.eye(dimension, dtype=torch.float64)
+        assert float(excess.abs().max()) < 4 * math.sqrt(2 / 2000)
+
+
+@pytest.mark.parametrize("population", [4, 9, 10, 64])
+def test_steps_of_random_ranks_leave_the_paths_at_their_length(population):
+    """The mean of such steps over the paths' normalisation is a draw of N(0, I)."""
+    generator = torch.Generator().manual_seed(1)
+    rates, d, count = recombination(population, 5), 5, 4000
+    half = torch.randn(count, (population + 1) // 2, d, generator=generator, dtype=torch.float64)
+    rows = mirrored(half, population)
+    order = torch.rand(count, population, generator=generator).argsort(1)
+    weights = torch.tensor(rates.weights, dtype=torch.float64).clamp(min=0.0)[order]
+    steps = math.sqrt(rates.effective_paired) * (weights[:, None] @ rows)[:, 0]
+    # the mean of count * d squares has a standard error of sqrt(2 / (count d)), one per cent
+    assert float(steps.square().mean()) == pytest.approx(1.0, abs=0.04)
 
 
 def evaluations_to_target(function, dimension, seeds, limit):
