@@ -136,7 +136,7 @@ def lowest_known(toys, seeds):
     for toy in toys:
         ((_, (steps, channels)),) = toy.problem.trajectories.values()
         found = []
-        for count in (4, 6, 10, 14):
+        for count in (5, 10):
             knots = Knots(count, steps, channels)
             coarse = Problem.from_callable(
                 lambda values, k=knots, t=toy: t.problem.evaluate(k.expand(values)).value,
@@ -150,15 +150,15 @@ def lowest_known(toys, seeds):
                 result = minimize(coarse, Cma(population=64), budget=budget, seed=seed)
                 found.append((result.value, knots.expand(result.x)))
         for seed in range(seeds):
-            result = minimize(toy.problem, Icem(), budget=Budget(evaluations=20_000), seed=seed)
+            result = minimize(toy.problem, Icem(), budget=Budget(evaluations=6000), seed=seed)
             found.append((result.value, result.x))
         found.sort(key=lambda pair: pair[0])
         polished = []
-        for _, x in found[:2]:
+        for _, x in found[:1]:
             box = Box((steps, channels), -1.0, 1.0, x.clamp(-1, 1).view(steps, channels))
             fine = Problem({"controls": box}, toy.cost, batched=True, differentiable=True,
                            constraints=0)  # fmt: skip
-            polished.append(minimize(fine, "lbfgs", budget=Budget(gradients=300)).value)
+            polished.append(minimize(fine, "lbfgs", budget=Budget(gradients=400)).value)
         print(f"{toy.name:19} sampled {found[0][0]:.5f}   polished {min(polished):.5f}", flush=True)
 
 
