@@ -33,7 +33,7 @@ class GpGradient:
     window: nearest observations that the model sees; 3 d between 100 and 300 by default.
     radius: first half width of the trust region, in units of each parameter's scale.
     uncertainty: gradient variance over squared gradient up to which steps are taken on the model.
-    batch: points of a query that improves the gradient; d / 10 between 1 and 8 by default.
+    batch: points of a query that improves the gradient; d / 50 by default.
     kernel: "rbf" or "matern52".
     restarts: how often a search that has converged starts anew from a random point.
 
@@ -105,7 +105,7 @@ class RunningGpGradient:
         self._scale = problem.scale.double()
         self._lower, self._upper = problem.lower / self._scale, problem.upper / self._scale
         self._window = settings.window or min(max(3 * d, 100), 300)
-        self._batch = settings.batch or min(max(d // 10, 1), 8)
+        self._batch = settings.batch or max(1, d // 50)
         self.centre = (problem.start / self._scale).double()
         self.points = self.centre.new_zeros(0, d)
         self.outputs = self.reached = self.centre.new_zeros(0)
