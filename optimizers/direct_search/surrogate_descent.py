@@ -103,13 +103,15 @@ class SurrogateDescent:
         steps = ((query.points - self.start) / self.problem.scale).double().cpu()
         answer = corrected(evaluation, self.correction.of(steps))
         slopes = (self.correction.slopes / self.problem.scale.double().cpu()).to(query.points)
+        moved: dict[str, Tensor] = {}
         if len(slopes) and answer.gradient is not None:
-            answer = replace(answer, gradient=answer.gradient + slopes[0])
-            if answer.constraint_gradient is not None:
-                jacobian = answer.constraint_gradient + slopes[1:]
-                answer = replace(answer, constraint_gradient=jacobian)
+            moved["gradient"] = answer.gradient + slopes[0]
         if answer.constraints is not None and len(self.offset):
-            answer = replace(answer, constraints=answer.constraints + self.offset.to(query.points))
+            moved["constraints"] = answer.constraints + self.offset.to(query.points)
+            if len(slopes) and answer.constraint_gradient is not None:
+                moved["constraint_gradient"] = answer.constraint_gradient + slopes[1:]
+        if moved:
+            answer = replace(answer, **moved)
         self.inner.tell(Query(query.points, 1), answer)
         self.rounds += 1
         self.done = self.rounds >= self._most or self.inner.done is not None
