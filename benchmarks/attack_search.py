@@ -162,9 +162,7 @@ def plot(figures, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
-    parser.add_argument(
-        "--quick", action="store_true", help="one run each, at most 2000 evaluations"
-    )
+    parser.add_argument("--quick", action="store_true", help="one variant of each problem")
     parser.add_argument("--held-out", action="store_true", help="the variants nothing was tuned on")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--evaluations", type=int, default=2000, help="of each run")
@@ -172,13 +170,10 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     variants = HELD_OUT if arguments.held_out else (0, 1, 2)
-    seeds = arguments.seeds
-    if arguments.quick:
-        variants, seeds = variants[:1], 1
-    figures = {}
+    variants = variants[:1] if arguments.quick else variants
+    figures, limit = {}, arguments.evaluations
     for case in arguments.cases:
-        limit = arguments.evaluations
-        outcome = compare(case, variants, seeds, limit)
+        outcome = compare(case, variants, arguments.seeds, limit)
         report(case, *outcome, limit)
         figures[case] = (*outcome, limit)
     if "bio-diesel, certified" in figures:
