@@ -1,6 +1,6 @@
 """Sample-refine beside its parts, and beside a fixed half of each, on functions with known minima.
 
-    python benchmarks/sample_refine.py [--quick]
+    python benchmarks/sample_refine.py [--quick] [--cases Rastrigin Rosenbrock]
 
 Medians over seeds of the value that is left after a budget of evaluations, a gradient at the price
 of 3; functions are shifted and starts random in [-4, 4]^d, the box is [-5, 5]^d. "halves" is the
@@ -198,8 +198,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="3 seeds and the smaller cases")
     parser.add_argument("--seeds", type=int, default=9)
+    parser.add_argument("--cases", nargs="+", help="first letters of their names, all by default")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    small = [case for case in CASES if CASES[case][1] <= 20]
-    compare(small if arguments.quick else CASES, 3 if arguments.quick else arguments.seeds)
+    chosen = [case for case in CASES if not arguments.quick or CASES[case][1] <= 20]
+    if arguments.cases:
+        chosen = [case for case in CASES if case.startswith(tuple(arguments.cases))]
+    compare(chosen, 3 if arguments.quick else arguments.seeds)
     mixing(50 if arguments.quick else 300)
