@@ -28,7 +28,8 @@ TRIALS = 4  # along one quasi-Newton step, before it has failed
 EXACT = 3  # prices of a gradient up to which the curvature of a plain value may be asked for
 SEARCH = "search"
 SHARE = 0.1  # of what is spent that the direct search gets at least, beside true gradients
-GUESSED = 0.4  # the same where slopes are not those of the true model
+LARGER = 0.4  # the same where slopes are not those of the true model, or values have stalled
+WATCH = 60  # evaluations, and one for each parameter, until a stall is seen
 HEALTHY = 0.01  # share of what curvature promised that a step has to bring
 
 
@@ -215,7 +216,9 @@ class RunningAttackSearch:
                 self.credit.tick()
                 arm = self.credit.pick(usable)
             return arm
-        share = SHARE if self.source.is_true else GUESSED
+        self.attacked.watch(self.spent, WATCH + self.problem.dimension)
+        certain = self.source.is_true and not self.attacked.stalled
+        share = SHARE if certain else LARGER
         if self.searched + self.problem.dimension + 1 <= share * self.spent:
             return None
         return None if arm is None or self.credit.beats(SEARCH, arm) else arm

@@ -15,6 +15,7 @@ from optimizers.evaluation import FEASIBLE
 from optimizers.state import restore, snapshot
 
 RECENT = 40  # values that the spread is taken from
+STALLED = 0.1  # of the spread, by which a value that still falls does so
 
 
 class Attacked:
@@ -23,9 +24,10 @@ class Attacked:
     row: of the point, -1 before the first success. begun: the first row that counts.
     seen: rows that were looked at.
     before: value, violation and excess of the point when `mark` was called.
+    watched, level: evaluations spent and the value when `watch` last looked; stalled: its finding.
     """
 
-    FIELDS = ("row", "begun", "seen", "before")
+    FIELDS = ("row", "begun", "seen", "before", "watched", "level", "stalled")
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
@@ -35,6 +37,7 @@ class Attacked:
         """Forget everything before a row of the archive."""
         self.row, self.begun, self.seen = -1, row, row
         self.before = [math.inf] * 3
+        self.watched, self.level, self.stalled = 0.0, math.inf, False
 
     @property
     def point(self) -> Tensor:
@@ -76,12 +79,27 @@ class Attacked:
         columns = (archive.value, archive.violation, archive.excess)
         return [float(column[self.row]) for column in columns]
 
-    def gain(self) -> float:
-        """What was gained since the mark, in units of the spread of recent values."""
-        now = self._standing()
+    @property
+    def spread(self) -> float:
+        """Median distance of recent values from their median; 0 while there are none."""
         recent = self.archive.value[-RECENT:]
         recent = recent[np.isfinite(recent)]
-        spread = float(np.median(np.abs(recent - np.median(recent)))) if len(recent) else 0.0
+        return float(np.median(np.abs(recent - np.median(recent)))) if len(recent) else 0.0
+
+    def watch(self, spent: float, every: float) -> None:
+        """After every so many evaluations, see whether the value still falls.
+
+        It has stalled when it fell by less than a tenth of the spread of recent values.
+        """
+        if spent < self.watched + every:
+            return
+        now = self._standing()[0]
+        self.stalled = not self.level - now >= STALLED * self.spread
+        self.watched, self.level = spent, now
+
+    def gain(self) -> float:
+        """What was gained since the mark, in units of the spread of recent values."""
+        now, spread = self._standing(), self.spread
         value, violation, excess = self.before
         lower = max((value - now[0]) / spread if spread > 0 else float(value > now[0]), 0.0)
         if violation <= FEASIBLE:
