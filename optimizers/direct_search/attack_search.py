@@ -51,9 +51,11 @@ class AttackSearch:
         f - f_new >= 1e-4 r^2 times the spread of recent values
 
     Then r follows the step that won; else the attack looks closer, and sleeps the longer the more
-    often it fails. Attacks take turns by what they gain per price (`Credit`). While all sleep, or
-    earn less than it, the direct search goes on: polls and covering points never end, and what
-    they guarantee for values that jump or fail is kept.
+    often it fails. Attacks take turns by what they gain per price (`Credit`). While all sleep or
+    earn less than it, and with a tenth of the evaluations at least, more where values stall or
+    slopes are guessed, the direct search goes on: polls and covering points never end, and what
+    they guarantee for values that jump or fail is kept. A surrogate is corrected by what true
+    values have shown of its slopes.
 
     Where constraints are near, steps respect their linearisation, bent by what the last steps have
     shown; where some are violated, attacks on these join in.
