@@ -12,7 +12,6 @@ from optimizers.problem import Problem
 from optimizers.state import restore, snapshot
 
 RADIUS = 0.1  # of the scale of each parameter, on average over them
-DRAWS = 32  # random points among which a far one is looked for
 CAPACITY = 256  # newest minima that are kept
 
 
@@ -40,12 +39,9 @@ class Archive:
         scale = self.problem.scale * self.problem.dimension**0.5
         return torch.cdist(points / scale, self.minima / scale).amin(1)
 
-    def far_point(self, generator: torch.Generator) -> Tensor:
-        """A random point (d,) beyond the radius of all minima, or else the farthest of several."""
-        points = self.problem.sample(DRAWS, generator)
-        distance = self.distance(points)
-        beyond = (distance > RADIUS).nonzero()
-        return points[int(beyond[0]) if len(beyond) else int(distance.argmax())]
+    def repels(self, points: Tensor) -> Tensor:
+        """Which of points (B, d) lie within the radius of a minimum, (B,)."""
+        return self.distance(points) <= RADIUS
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of the minima."""

@@ -46,21 +46,23 @@ class SampleRefine:
     refine_length: first step of a refinement, in standard deviations of the population.
     knots: how many for each channel of a trajectory at first, 5 by default; or a `Knots`.
 
-    One budget is shared between three phases by a `Bandit`, by what each has gained:
+    A `Bandit` shares one budget by what each kind of work has gained, first between the polish of
+    single points and the population, then between two kinds of generations:
 
+        polish   10 gradients of the descent from the best point (`Polish`: L-BFGS, and cautious
+                 steps where gradients turn out to mislead)
         sample   a generation of CMA-ES
         refine   a generation whose best quarter, as far as its members are apart, descends a few
                  steps (`Descent`); the population then learns their better values at the old
                  places, or, while ranks before and after agree (Kendall's tau > 0.5), at the new
-        polish   20 gradients of the descent from the best point (`Polish`: L-BFGS, and cautious
-                 steps where gradients turn out to mislead)
 
-    Where the polish has been the best of the phases, the last 40 % of the budget go to the best
-    point until nothing more is gained there. A population that has stalled starts anew with twice
-    the members, far from all minima that were found. Trajectories are sampled through few knots,
-    twice as many after each stall, and polished step by step.
+    Each run of the population begins at the best of a screen of random designs. One that has
+    stalled starts anew with twice the members, away from all minima that were found. Trajectories
+    are sampled through few knots, twice as many after each stall, and polished step by step. Where
+    the polish has ever been ahead, up to 40 % of the budget is kept for the best point; a polish
+    that hardly gains waits meanwhile.
 
-    Without gradients only the first phase is left. Constraints enter by rank, and the polish runs
+    Without gradients only samples are left. Constraints enter by rank, and the polish runs
     under an augmented Lagrangian. After ThinShellLab (Wang et al., 2024), which samples knots
     first and then descends; ours alternates, and lets both prove themselves.
     """
@@ -197,7 +199,11 @@ class RunningSampleRefine:
         return Query(points[:count], tag="screen")
 
     def _tell_screen(self, query: Query, evaluation: Evaluation) -> None:
-        """Let a population begin at the best random design, or at the start if that is better."""
+        """Let a population begin at the best random design that is far from all minima found."""
+        away = evaluation.ok & ~self.archive.repels(query.points)
+        if self.restarts and bool(away.any()):
+            violation = evaluation.violation[:, None]
+            evaluation = Evaluation(evaluation.value, constraints=violation, ok=away)
         count = -(-len(query.points) // len(self.first_spaces))
         self.chosen = best_row(evaluation) // count
         self.space = self.first_spaces[self.chosen]

@@ -251,14 +251,15 @@ def test_merit_gradient_against_differences():
     assert violation_gradient(answer).shape == x.shape
 
 
-def test_archive_keeps_new_searches_away_from_what_was_found():
+def test_archive_repels_within_a_tenth_of_the_scales():
     problem = boxed(sphere, 2)
     archive = Archive(problem)
-    generator = seeded(problem, 0)
-    for x in problem.sample(5, generator):
-        archive.add(x)
-    for _ in range(20):
-        assert float(archive.distance(archive.far_point(generator)[None])) > RADIUS
+    points = torch.tensor([[1.0, 1.0], [1.9, 1.9], [2.1, 2.1]], dtype=torch.float64)
+    assert not bool(archive.repels(points).any())
+    archive.add(points[0])
+    assert float(archive.distance(points)[2]) == pytest.approx(0.11)  # 1.1 of 10 on each axis
+    assert RADIUS == 0.1
+    assert archive.repels(points).tolist() == [True, True, False]
 
 
 def test_knot_space_maps_mixed_designs_there_and_back():
