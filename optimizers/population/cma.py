@@ -46,7 +46,7 @@ class Cma:
     and are never parents.
 
     Half of a generation is drawn, in directions that are orthogonal to each other, and mirrored
-    (Wang, Emmerich and Bäck, Mirrored Orthogonal Sampling, 2019): a sixth to a third fewer
+    (Wang, Emmerich and Bäck, Mirrored Orthogonal Sampling, 2019): a tenth to a third fewer
     evaluations where there is one minimum. Ours: mu is that of mirrored pairs, so that random ranks
     leave the paths at their length, and noise does not end a search.
     """
