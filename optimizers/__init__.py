@@ -68,6 +68,7 @@ from optimizers.population.icem import Icem
 from optimizers.population.mppi import Mppi
 from optimizers.problem import Model, Problem
 from optimizers.recommend import Recommendation, recommend
+from optimizers.surrogate.bayes import Bayes
 from optimizers.surrogate.ensemble import Ensemble
 from optimizers.surrogate.gp_gradient import GpGradient
 from optimizers.surrogate.offline import OfflineDesigns, offline_designs, pessimistic, trust_region
@@ -83,6 +84,7 @@ __all__ = [
     "Attack",
     "AttackSearch",
     "AugmentedLagrangian",
+    "Bayes",
     "Box",
     "Budget",
     "Cma",

@@ -28,6 +28,7 @@ from optimizers.population.cma import Cma
 from optimizers.population.consensus import Consensus
 from optimizers.population.icem import Icem
 from optimizers.population.mppi import Mppi
+from optimizers.surrogate.bayes import Bayes
 from optimizers.surrogate.gp_gradient import GpGradient
 from optimizers.surrogate.target import TargetSurrogate
 
@@ -49,6 +50,7 @@ METHODS: dict[str, type[Any]] = {
         MixedOrder,
         TargetSurrogate,
         GpGradient,
+        Bayes,
         Pycma,
         Nomad,
         ScipyLbfgsb,
