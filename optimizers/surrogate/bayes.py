@@ -196,7 +196,8 @@ class RunningBayes:
             bounds = torch.cat((bounds, torch.ones_like(bounds[:, :1])), 1)
         found, _ = optimize_acqf(
             acquisition, bounds, q=1, num_restarts=STARTS, raw_samples=SAMPLES,
-            fixed_features=fixed, options={"maxiter": STEPS, "sample_around_best": outputs.shape[1] == 1},
+            fixed_features=fixed,
+            options={"maxiter": STEPS, "sample_around_best": outputs.shape[1] == 1},
         )  # fmt: skip
         found = found.detach()
         level = self._cheapest(model.models[0], found) if several else 1.0
