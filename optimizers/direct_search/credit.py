@@ -83,7 +83,8 @@ class Credit:
             self.failures[arm], self.waits[arm] = 0, 0
         else:
             self.failures[arm] += 1
-            self.waits[arm] = min(int(2.0 ** (self.failures[arm] - 2)), LONGEST)
+            doublings = min(self.failures[arm] - 2, LONGEST)  # a power of them must not overflow
+            self.waits[arm] = min(int(2.0**doublings), LONGEST)
 
     def tick(self) -> None:
         """A turn has passed that was no arm's."""
