@@ -150,11 +150,12 @@ def plot(figures, path):
                 for run, *ends in zip(runs, starts, bests, strict=True)
             ]
             wide = 2.4 if name == "attack-search" else 1.2
-            axis.plot(grid, np.median(lines, 0), label=name, linewidth=wide)
+            colour = f"C{list(SOLVERS).index(name)}"
+            axis.plot(grid, np.median(lines, 0), colour, label=name, linewidth=wide)
         axis.set(title=case, xscale="log", yscale="log", xlabel="evaluations", ylim=(1e-9, 2))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("median gap left")
-    axes[-1].legend(fontsize=8)
+    axes[0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
