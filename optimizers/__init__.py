@@ -39,9 +39,21 @@ By hand, with answers from elsewhere:
         query = optimizer.ask()
         optimizer.tell(query, Evaluation(value=measure(query.points)))
 
+Problems may show more of themselves, and methods ask for what they can use:
+
+- `outer`: the value is F(Phi(x)). Answers then carry Phi's outputs and dF/dPhi, and a query may ask
+  a `LinearizedTarget` of the outputs instead of the value; attacks and target surrogates do.
+- `models`: coarse or learned versions of the function, each at its own price. Their answers steer,
+  and only true values count.
+- `Box(..., trajectory=True)`: the first axis is time, so that few `Knots` can be searched first.
+- `equalities`: the last constraints are to be zero.
+
+`recommend(problem)` picks a method and says why; `GUIDE` in `optimizers.recommend` has a line for
+each.
+
 To add a method: write its settings with `start`, and a running optimizer as in
-`optimizers.state.Optimizer`, in a file of its own; list it in `optimizers/methods.py`, and the
-tests of all methods pick it up.
+`optimizers.state.Optimizer`, in a file of its own; list it in `optimizers/methods.py` and in
+`GUIDE`, and the tests of all methods pick it up.
 """
 
 from optimizers.barriers import ExtremeBarrier, ProgressiveBarrier

@@ -42,3 +42,14 @@ def test_every_command_it_names_is_one():
         with pytest.raises(SystemExit) as stop:
             main([verb, "--help"])
         assert stop.value.code == 0
+
+
+def test_the_table_of_methods_is_that_of_the_guide():
+    from optimizers import METHODS
+    from optimizers.recommend import GUIDE
+
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| (.*) \| (gradients|values) \|$", README, flags=re.MULTILINE
+    )
+    needs = {name: "gradients" if kind.order else "values" for name, kind in METHODS.items()}
+    assert rows == [(name, when, needs[name]) for name, when in GUIDE.items()]
