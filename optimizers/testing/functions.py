@@ -87,9 +87,11 @@ def boxed(
 
     lower, upper: numbers or (d,). options: as for `Problem`.
     """
-    bounds = [side if hasattr(side, "__len__") else [side] * dimension for side in (lower, upper)]
+    lower, upper = (
+        side if hasattr(side, "__len__") else [side] * dimension for side in (lower, upper)
+    )
     options.setdefault("differentiable", True)
-    return Problem.from_callable(function, *bounds, start, batched=True, **options)
+    return Problem.from_callable(function, lower, upper, start, batched=True, **options)
 
 
 def quadratic_program() -> tuple[Problem, Tensor, Tensor]:
