@@ -205,8 +205,9 @@ class RunningDirectSearch:
             evaluation.violation.double().cpu().numpy(),
             evaluation.equalities,
         )
-        # models err by the square of the radius, and the excess is a square
-        return self.barrier.judge(rows, SLACK * self.radius**4)
+        # models err by the square of the radius, and the excess is a square; polls alone find
+        # nothing that they can trust beyond the limits
+        return self.barrier.judge(rows, SLACK * self.radius**4 if self._modelled else 0.0)
 
     def move_to(self, x: Tensor, value: float, constraints: Tensor | None = None) -> None:
         """Go on from x (d,) of this value and constraints (m,), better or not.
