@@ -72,6 +72,21 @@ class Settings(Protocol):
         ...
 
 
+class Resumable:
+    """What is saved as plain values and goes on from them: everything that FIELDS names."""
+
+    FIELDS: ClassVar[tuple[str, ...]]
+    problem: Problem
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of everything that is needed to go on."""
+        return snapshot(self, self.FIELDS)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of the same settings and problem."""
+        restore(self, self.FIELDS, state, self.problem.device)
+
+
 def seeded(problem: Problem, seed: int) -> torch.Generator:
     """A generator of its own on the problem's device; the global one is never touched."""
     return torch.Generator(problem.device).manual_seed(seed)

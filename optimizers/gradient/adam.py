@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from optimizers.checks import check_count, check_number
 from optimizers.evaluation import Evaluation, Incumbent, Query
 from optimizers.problem import Problem
-from optimizers.state import check_answer, projection, restore, seeded, snapshot
+from optimizers.state import Resumable, check_answer, projection, seeded
 
 PATIENCE = 100  # iterations without one success before a run gives up
 
@@ -64,7 +63,7 @@ class Adam:
         return RunningAdam(self, problem, seed)
 
 
-class RunningAdam:
+class RunningAdam(Resumable):
     """Adam between ask and tell; see `Adam`."""
 
     FIELDS = (
@@ -170,11 +169,3 @@ class RunningAdam:
     def events(self) -> tuple[str, ...]:
         """Adam has no turning points to tell of."""
         return ()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copies of everything the search needs to go on."""
-        return snapshot(self, self.FIELDS)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of the same settings and problem."""
-        restore(self, self.FIELDS, state, self.problem.device)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from optimizers.checks import check_number
 from optimizers.evaluation import FEASIBLE, Evaluation, Incumbent, Query
 from optimizers.gradient.quasi_newton import free_coordinates
 from optimizers.problem import Problem
-from optimizers.state import check_answer, projection, restore, seeded, snapshot
+from optimizers.state import Resumable, check_answer, projection, seeded
 from optimizers.target import LinearizedTarget
 
 DECREASE = 0.1  # of the slope of the merit, that a step must bring
@@ -78,7 +77,7 @@ class LagrangeNewton:
         return RunningLagrangeNewton(self, problem, seed)
 
 
-class RunningLagrangeNewton:
+class RunningLagrangeNewton(Resumable):
     """The search between ask and tell; see `LagrangeNewton`.
 
     w: (d + slacks,), the point in units of the scales and the slacks. l: (m,), multipliers.
@@ -371,14 +370,6 @@ class RunningLagrangeNewton:
     def events(self) -> tuple[str, ...]:
         """There are no turning points to tell of."""
         return ()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copies of everything the search needs to go on."""
-        return snapshot(self, self.FIELDS)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of the same settings and problem."""
-        restore(self, self.FIELDS, state, self.problem.device)
 
 
 def _kkt_step(

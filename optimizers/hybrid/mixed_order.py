@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from optimizers.gradient.quasi_newton import free_coordinates
 from optimizers.hybrid.merit import Merit
 from optimizers.hybrid.mixed_gradient import Averages, mixed_gradient
 from optimizers.problem import Problem
-from optimizers.state import check_answer, restore, seeded, snapshot
+from optimizers.state import Resumable, check_answer, seeded
 
 SAMPLES_FOR_BLOCKS = (
     64  # from which on blocks are estimated well enough to have trusts of their own
@@ -70,7 +69,7 @@ class MixedOrder:
         return RunningMixedOrder(self, problem, seed)
 
 
-class RunningMixedOrder:
+class RunningMixedOrder(Resumable):
     """Mixed-order descent between ask and tell; see `MixedOrder`.
 
     noise: (N / 2, d), the displacements that were asked, in units of deviation times scale.
@@ -181,14 +180,6 @@ class RunningMixedOrder:
     def events(self) -> tuple[str, ...]:
         """The search has no turning points to tell of."""
         return ()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copies of everything the search needs to go on."""
-        return snapshot(self, self.FIELDS)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of the same settings and problem."""
-        restore(self, self.FIELDS, state, self.problem.device)
 
 
 def _blocks(settings: MixedOrder, problem: Problem) -> Tensor | None:

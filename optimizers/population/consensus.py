@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from optimizers.evaluation import Evaluation, Incumbent, Query
 from optimizers.population.noise import ColouredNoise
 from optimizers.population.softmin import merit, softmin_weights
 from optimizers.problem import Problem
-from optimizers.state import check_answer, restore, seeded, snapshot
+from optimizers.state import Resumable, check_answer, seeded
 
 AGREED = 0.1  # of how far they were spread: particles this close to the consensus have agreed
 SPREADS = 20  # each half as far as the last, before they go as far as the first again
@@ -82,7 +81,7 @@ class Consensus:
         return RunningConsensus(self, problem, seed)
 
 
-class RunningConsensus:
+class RunningConsensus(Resumable):
     """Consensus-based optimization between ask and tell; see `Consensus`.
 
     particles: (N, d), float64. age: rounds since they were spread. spreads: how often they were.
@@ -174,11 +173,3 @@ class RunningConsensus:
         """The times since the last call that the particles were spread anew."""
         happened, self._events = tuple(self._events), []
         return happened
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copies of everything the search needs to go on."""
-        return snapshot(self, self.FIELDS)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of the same settings and problem."""
-        restore(self, self.FIELDS, state, self.problem.device)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from optimizers.evaluation import Evaluation, Incumbent, Query, ranking
 from optimizers.population.noise import ColouredNoise
 from optimizers.population.stopping import stall_reason
 from optimizers.problem import Problem
-from optimizers.state import check_answer, restore, seeded, snapshot
+from optimizers.state import Resumable, check_answer, seeded
 
 LEARNING = 1.5  # of variances, for each effective elite among elites and dimensions
 WIDENING = 1.2  # of the deviations while nothing succeeds
@@ -83,7 +82,7 @@ class Icem:
         return RunningIcem(self, problem, seed)
 
 
-class RunningIcem:
+class RunningIcem(Resumable):
     """iCEM between ask and tell; see `Icem`.
 
     mean, spread: (d,), float64. asked: the generation that was asked, (P, d), empty after its tell.
@@ -225,11 +224,3 @@ class RunningIcem:
         """The restarts since the last call."""
         happened, self._events = tuple(self._events), []
         return happened
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copies of everything the search needs to go on."""
-        return snapshot(self, self.FIELDS)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of the same settings and problem."""
-        restore(self, self.FIELDS, state, self.problem.device)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from optimizers.evaluation import Evaluation, Incumbent, Query
 from optimizers.population.noise import KnotNoise
 from optimizers.population.softmin import merit, softmin_weights
 from optimizers.problem import Problem
-from optimizers.state import check_answer, restore, seeded, snapshot
+from optimizers.state import Resumable, check_answer, seeded
 
 LONGEST = 1000  # evaluations for each of d + 1 in one annealing at most
 WARMER = 2.0  # factor of the level while nothing succeeds
@@ -77,7 +76,7 @@ class Mppi:
         return RunningMppi(self, problem, seed)
 
 
-class RunningMppi:
+class RunningMppi(Resumable):
     """MPPI between ask and tell; see `Mppi`.
 
     mean: (d,), float64. asked: the generation that was asked, (P, d), empty after its tell.
@@ -161,11 +160,3 @@ class RunningMppi:
         """The annealings that have begun anew since the last call."""
         happened, self._events = tuple(self._events), []
         return happened
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copies of everything the search needs to go on."""
-        return snapshot(self, self.FIELDS)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of the same settings and problem."""
-        restore(self, self.FIELDS, state, self.problem.device)
