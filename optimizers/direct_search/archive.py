@@ -64,19 +64,21 @@ class Archive:
         points: np.ndarray,
         value: np.ndarray,
         constraints: np.ndarray | None,
-        violation: np.ndarray,
+        violation: np.ndarray | None,
         equalities: int = 0,
     ) -> range:
-        """The rows that the points (B, d) were given."""
+        """The rows that the points (B, d) were given; without constraints no violation is needed."""
         first, last = self.size, self.size + len(points)
         if last > len(self._value):
             self._reserve(2 * last)
         self.size = last
         self._points[first:last] = points
         self._value[first:last] = value
+        if violation is None:
+            violation = np.where(value < np.inf, 0.0, np.inf)
         self._violation[first:last] = violation
         if constraints is None or constraints.shape[1] == 0:
-            self._excess[first:last] = violation
+            self._excess[first:last] = self._violation[first:last]
             return range(first, last)
         if constraints.shape[1] != self._constraints.shape[1]:
             # how many constraints there are shows in the first answer; rows before it are unknown

@@ -202,7 +202,7 @@ class RunningDirectSearch:
             (points.double().cpu().numpy() - self._start) / self._scale,
             evaluation.value.double().cpu().numpy(),
             None if constraints is None else constraints.double().cpu().numpy(),
-            evaluation.violation.double().cpu().numpy(),
+            None if constraints is None else evaluation.violation.double().cpu().numpy(),
             evaluation.equalities,
         )
         # models err by the square of the radius, and the excess is a square; polls alone find
@@ -291,7 +291,8 @@ class RunningDirectSearch:
         spread = max(self.highest - middle, middle - self.lowest)
         self.spreads.append(spread)
         known = value[value < math.inf]
-        typical = float(np.median(known - known.min()))
+        half = len(known) // 2
+        typical = float(np.partition(known, half)[half] - known.min())
         if self.radius < self._floor:
             self._restart("the radius had fallen to its floor")
         elif 0 <= spread <= FLAT * typical:
@@ -303,11 +304,9 @@ class RunningDirectSearch:
 
     def _note_spread(self) -> None:
         """Keep the range of the values of a poll."""
-        value = self.archive.value[-self.asked :]
-        value = value[value < math.inf]
-        if len(value):
-            self.lowest = min(self.lowest, float(value.min()))
-            self.highest = max(self.highest, float(value.max()))
+        values = [v for v in self.archive.value[-self.asked :].tolist() if v < math.inf]
+        self.lowest = min(self.lowest, *values, math.inf)
+        self.highest = max(self.highest, *values, -math.inf)
 
     def _restart(self, reason: str, again: bool = False) -> None:
         """Begin anew, far away or, every other time when `again` is set, where the leader is."""

@@ -55,8 +55,8 @@ class ModelSearch:
             self.restart()
             self.models = QuadraticModels(columns, dimension)
         center = archive.points[row]
-        steps = (archive.points - center) @ self.models.axes / self.models.lengths
-        squares = (steps * steps).sum(1)
+        steps = (archive.points - center) @ (self.models.axes / self.models.lengths)
+        squares = np.einsum("ni,ni->n", steps, steps)
         usable = np.flatnonzero((archive.value < np.inf) & (squares > 0))
         if len(usable) < 2:
             return False
@@ -89,7 +89,7 @@ class ModelSearch:
             try:
                 if len(models.gradient) == 1:
                     first = (models.gradient[0], models.hessian[0])
-                    step = least_in_box(*first, metric, reach, *bounds)
+                    step = least_in_box(*first, metric, reach, *bounds, models.curvatures)
                     self.gain = -float(models.predicted(step[None])[0, 0])
                 else:
                     step = self._constrained(row, metric, reach, bounds)

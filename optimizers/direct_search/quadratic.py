@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from optimizers.direct_search.small_systems import eigen, solved
+
 SLOPE = 10.0  # weight of a change of the gradient beside one of the Hessian
 SMOOTH = 1e-9  # squared error that every point is allowed, in units of the prior
 FAR = 1e-3  # the same at distance 1, growing with the sixth power: cubic terms are not modelled
@@ -26,6 +28,7 @@ class QuadraticModels:
 
     gradient: (K, d). hessian: (K, d, d).
     axes: (d, d), columns; lengths: (d,). The metric: a step s has the length |axes^T s / lengths|.
+    curvatures: (d,), in the metric, of the matrix that gave it.
     """
 
     FIELDS = ("center", "gradient", "hessian", "axes", "lengths")
@@ -36,6 +39,7 @@ class QuadraticModels:
         self.hessian = np.zeros((count, dimension, dimension))
         self.axes = np.eye(dimension)
         self.lengths = np.ones(dimension)
+        self.curvatures = np.zeros(dimension)
 
     def fit(
         self,
@@ -50,24 +54,24 @@ class QuadraticModels:
         Returns False, and forgets everything, where the numbers are beyond repair.
         """
         with np.errstate(all="ignore"):
-            size = OUTLIER * np.median(np.abs(values), axis=0)
-            values = np.clip(values, -size, size)
+            half = len(values) // 2
+            size = OUTLIER * np.partition(np.abs(values), half, axis=0)[half]
+            values = np.minimum(np.maximum(values, -size), size)
             moved = self.hessian @ (center - self.center)
             steps = points - center
             # where values are noisy the old curvature is worth little
             hessian = self.hessian * (1 - min(1.0, noise))
             gradient = self.gradient + moved
             old = steps @ gradient.T + 0.5 * _quadratic(steps, hessian)
-            scaled = (steps @ self.axes) / (self.lengths * radius)
+            to_metric = self.axes / (self.lengths * radius)
+            scaled = steps @ to_metric
             inner = scaled @ scaled.T
-            kernel = SLOPE * inner + 0.5 * inner * inner
-            far = inner.diagonal() ** 3
-            kernel.flat[:: len(kernel) + 1] += SMOOTH + noise + FAR * far
-            try:
-                weights = np.linalg.solve(kernel, values - old)
-            except np.linalg.LinAlgError:
-                weights = np.full_like(values, np.nan)
-            back = scaled @ (self.axes / (self.lengths * radius)).T
+            kernel = 0.5 * inner
+            kernel += SLOPE
+            kernel *= inner
+            kernel.ravel()[:: len(kernel) + 1] += SMOOTH + noise + FAR * inner.diagonal() ** 3
+            weights = solved(kernel, values - old)
+            back = scaled @ to_metric.T
             self.center = center.copy()
             self.gradient = gradient + SLOPE * (weights.T @ back)
             self.hessian = hessian + (back.T * weights.T[:, None]) @ back
@@ -84,14 +88,15 @@ class QuadraticModels:
 
         lengths ~ |eigenvalue|^(-trust / 2) with a geometric mean of 1.
         """
-        eigenvalues, axes = np.linalg.eigh(curvature)
+        eigenvalues, axes = eigen(curvature)
         sizes = np.abs(eigenvalues)
         top = float(sizes.max())
         if not top > 1e-300:
-            self.axes, self.lengths = axes, np.ones_like(sizes)
+            self.axes, self.lengths, self.curvatures = axes, np.ones_like(sizes), eigenvalues
             return
         logarithms = -0.5 * trust * np.log(np.maximum(sizes, top / STEEPEST))
-        self.axes, self.lengths = axes, np.exp(logarithms - logarithms.mean())
+        self.axes, self.lengths = axes, np.exp(logarithms - logarithms.sum() / len(sizes))
+        self.curvatures = eigenvalues * self.lengths**2
 
     def predicted(self, steps: np.ndarray) -> np.ndarray:
         """What the models give at steps (n, d) from the center, (n, K)."""
@@ -105,4 +110,4 @@ class QuadraticModels:
 
 def _quadratic(steps: np.ndarray, hessian: np.ndarray) -> np.ndarray:
     """s H_k s of steps (n, d), (n, K)."""
-    return ((steps @ hessian) * steps).sum(2).T
+    return np.einsum("kni,ni->nk", steps @ hessian, steps)

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from optimizers.direct_search.small_systems import eigen
+
 ROUNDS = 30  # on the length of a step
 RENEWALS = 12  # of multipliers
 STRONGER = 4.0  # growth of the penalties while violations do not fall
@@ -33,15 +35,14 @@ def least_in_ball(curvatures: np.ndarray, slopes: np.ndarray, radius: float) -> 
     shift = high if least <= 0 else low
     z, square, length = slopes, norm * norm, norm
     for _ in range(ROUNDS):
-        z = slopes / (curvatures + shift)
+        raised = curvatures + shift
+        z = slopes / raised
         square = float(z @ z)
         length = math.sqrt(square)
         if abs(length - radius) <= 1e-3 * radius or high - low <= 1e-14 * high:
             break
         low, high = (max(low, shift), high) if length > radius else (low, min(high, shift))
-        newton = shift + (length / radius - 1) * square / float(
-            (z * z / (curvatures + shift)).sum()
-        )
+        newton = shift + (length / radius - 1) * square / float(z @ (z / raised))
         shift = newton if low < newton < high else 0.5 * (low + high)
     z = -z * min(1.0, radius / length)
     if least < 0 and length < 0.99 * radius:
@@ -57,17 +58,21 @@ def least_in_box(
     radius: float,
     lower: np.ndarray,
     upper: np.ndarray,
+    curvatures: np.ndarray | None = None,
 ) -> np.ndarray:
     """A step of at most `radius` in the metric, within the bounds, where a quadratic is small.
 
-    metric: axes and lengths as in `QuadraticModels`. Coordinates that would leave the box are
+    metric: axes and lengths as in `QuadraticModels`. curvatures: (d,), of a hessian that is
+    diagonal in the metric, for then nothing need be factorised. Coordinates that would leave the box are
     fixed at their bounds, and the others chosen again, until none leaves.
     """
     axes, lengths = metric
     basis = axes * lengths
-    turned = basis.T @ hessian @ basis
-    curvatures, turn = np.linalg.eigh(turned)
-    step = basis @ (turn @ least_in_ball(curvatures, turn.T @ (basis.T @ gradient), radius))
+    turned = basis
+    if curvatures is None:
+        curvatures, turn = eigen(basis.T @ hessian @ basis)
+        turned = basis @ turn
+    step = turned @ least_in_ball(curvatures, turned.T @ gradient, radius)
     outside = (step < lower) | (step > upper)
     if not outside.any():
         return step
@@ -84,7 +89,7 @@ def least_in_box(
         # what the fixed coordinates leave of the ellipsoid is an ellipsoid around this step
         left = math.sqrt(max(radius * radius - step @ inverse @ step, (1e-3 * radius) ** 2))
         local = np.linalg.inv(np.linalg.cholesky(block)).T
-        curvatures, turn = np.linalg.eigh(local.T @ hessian[np.ix_(free, free)] @ local)
+        curvatures, turn = eigen(local.T @ hessian[np.ix_(free, free)] @ local)
         slopes = turn.T @ (local.T @ (gradient[free] + hessian[free] @ step))
         step[free] += local @ (turn @ least_in_ball(curvatures, slopes, left))
         outside = free & ((step < lower) | (step > upper))
