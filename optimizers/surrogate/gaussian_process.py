@@ -143,24 +143,6 @@ class GaussianProcess:
         prior = _steepness(self.kernel) * self.lengthscales.pow(-2).sum()
         return (prior - known.square().sum((1, 2))).clamp(min=0.0)
 
-    def information(self, centre: Tensor, points: Tensor) -> Tensor:
-        """How much a value at each point (n, d) would lower the gradient variance at (d,), (n,).
-
-        |cov(grad f(x), f(z))|^2 / (var f(z) + noise), per unit of the signal's variance.
-        """
-        here = self.scaled(centre[None])
-        there = self.scaled(points)
-        value, _, _ = kernel_terms(self.kernel, there, self.inputs)
-        _, along, across = kernel_terms(self.kernel, here, there)
-        prior = along.mT * here + across.mT * there
-        spread = torch.linalg.solve_triangular(self.factor, value.T, upper=False)  # (m, n)
-        known = torch.linalg.solve_triangular(
-            self.factor, self._slopes(centre[None])[0], upper=False
-        )
-        left = (prior / self.lengthscales - spread.T @ known).square().sum(1)
-        own = 1 + there.square().sum(1) if self.kernel == "network" else 1.0
-        return left / ((own - spread.square().sum(0)).clamp(min=0.0) + JITTER)
-
     def _slopes(self, points: Tensor) -> Tensor:
         """d_x k(x, X), (n, m, d)."""
         scaled = self.scaled(points)

@@ -14,8 +14,9 @@ from optimizers.checks import check_count, check_number
 from optimizers.evaluation import Evaluation, Incumbent, Query
 from optimizers.problem import Problem
 from optimizers.state import check_answer, restore, seeded, snapshot
-from optimizers.surrogate.gaussian_process import JITTER, GaussianProcess, condition, fit
-from optimizers.surrogate.model_step import lowest_in_box
+from optimizers.surrogate.control_variate import ControlVariate
+from optimizers.surrogate.gaussian_process import condition, fit
+from optimizers.surrogate.model_step import LocalModel, learn, lowest_in_box, quadratic
 
 PATIENCE = 100  # failures in a row before a run gives up
 REACH = 3.0  # lengthscale over the middle distance of the window; longer loses digits
@@ -36,6 +37,7 @@ class GpGradient:
     batch: points of a query that improves the gradient; d / 50 by default.
     kernel: "rbf" or "matern52".
     restarts: how often a search that has converged starts anew from a random point.
+    use_models: let a cheap model of the problem foretell, as far as it has earned it.
 
     With observations X, y, the prior mean q(x) = (x - c)^T H (x - c) / 2 and z = y - q(X):
 
@@ -47,11 +49,23 @@ class GpGradient:
     for one evaluation. Else, at the beginning or after a step that failed, the eigenvectors of V'
     with the largest variance are asked.
 
+    With a cheap model c of the problem a second process runs beside this one, with a control
+    variate in its prior mean q(x) = rho (g (x - c) + (x - c)^T B (x - c) / 2) + (x - c)^T H (x - c)
+    / 2, g and B the slope and the curvature of c at the centre:
+
+        mu'(x) = rho c'(x) + H (x - c) + d_x k(x, X) (K + s I)^-1 (z - level)
+        rho = cov(f, c) / var(c) in the window, shrunk to 0 as the correlation is lost
+
+    It is followed while it foretells new values clearly better than the one without. Questions to c
+    cost at most a quarter of what true values cost, and two evaluations.
+
     Shu, Dai, Sng, Verma, Jaillet and Low, Zeroth-order optimization with trajectory-informed
     derivative estimation, 2023, section 3. Ours: the trust region; H, which hands the curvature on
     when points leave the window, as the models of least change in NEWUOA do (Powell, 2004);
     variances by eigenvectors instead of random candidates; noise found by likelihood; constraints
-    as further outputs of the same process, with the merit f + penalty * violation.
+    as further outputs of the same process, with the merit f + penalty * violation; the control
+    variate, which in FZooS (Shu et al., Federated zeroth-order optimization using
+    trajectory-informed surrogate gradients, 2023) stands between the clients of one server.
     """
 
     window: int | None = None
@@ -60,6 +74,7 @@ class GpGradient:
     batch: int | None = None
     kernel: Literal["rbf", "matern52"] = "rbf"
     restarts: int = 9
+    use_models: bool = True
 
     name: ClassVar[str] = "gp-gradient"
     order: ClassVar[int] = 0
@@ -87,15 +102,19 @@ class RunningGpGradient:
 
     Points are in units of the scales, in float64.
     points: (N, d), outputs: (N, 1 + m), values and constraints of what succeeded since a restart.
-    centre: (d,), reached: (1 + m,), its outputs. curvature: (1 + m, d, d), the matrices H.
+    guesses: (N,), the cheap model at the points: nan where not asked, +inf where it failed.
+    centre: (d,), reached: (1 + m,), its outputs. curvature: (1 + m, d, d), the matrices H, and
+    remainder those of the process with the cheap model.
+    foretold: (2, B), values of the points asked without and with that model, (0,) for none.
     promised: decrease of the merit that the model promises for a step, nan while it asks for slope.
     noisy: whether one point has answered differently. deviation: of the noise of the value.
     """
 
     FIELDS = (
-        "points", "outputs", "centre", "reached", "curvature", "radius", "promised", "asked",
-        "noisy", "deviation", "fitted", "probed", "penalty", "rejected", "searches", "failures",
-        "restarted", "tag", "done", "best", "generator", "_events",
+        "points", "outputs", "guesses", "centre", "reached", "curvature", "remainder", "foretold",
+        "radius", "promised", "asked", "noisy", "deviation", "fitted", "probed", "penalty",
+        "rejected", "searches", "failures", "restarted", "tag", "done", "best", "generator",
+        "_events",
     )  # fmt: skip
 
     def __init__(self, settings: GpGradient, problem: Problem, seed: int) -> None:
@@ -108,8 +127,9 @@ class RunningGpGradient:
         self._batch = settings.batch or max(1, d // 50)
         self.centre = (problem.start / self._scale).double()
         self.points = self.centre.new_zeros(0, d)
-        self.outputs = self.reached = self.centre.new_zeros(0)
-        self.curvature = self.centre.new_zeros(0, d, d)
+        self.outputs = self.reached = self.guesses = self.foretold = self.centre.new_zeros(0)
+        self.curvature = self.remainder = self.centre.new_zeros(0, d, d)
+        self.variate = ControlVariate(problem) if problem.models and settings.use_models else None
         self.radius, self.promised = settings.radius, math.nan
         self.asked = self.points
         self.noisy, self.deviation, self.fitted, self.probed = False, 0.0, 0, 0
@@ -120,9 +140,14 @@ class RunningGpGradient:
         self._events: list[str] = []
 
     def ask(self, remaining: float = math.inf) -> Query:
-        """One step, or a batch of points around the centre that tells most about the gradient."""
+        """A step, points around the centre that tell most of the gradient, or cheap questions."""
+        if self.variate is not None and len(self.points) and not len(self.asked):
+            place = self.centre, self.radius
+            question = self.variate.ask(self.points, self.guesses, *place, remaining)
+            if question is not None:
+                return question
         if not len(self.asked):
-            self.promised, self.tag = math.nan, "slope"
+            self.promised, self.tag, self.foretold = math.nan, "slope", self.centre[:0]
             planned = self._plan()
             self.asked = planned if remaining >= len(planned) else planned[: max(1, int(remaining))]
         points = (self.asked * self._scale).to(self.problem.dtype)
@@ -137,28 +162,34 @@ class RunningGpGradient:
             self.probed, self.tag = len(self.points), "repeat"
             return self.centre[None]
         if len(self.points) < 3:
+            downhill = None if self.variate is None else self.variate.downhill
+            if len(self.points) == 1 and downhill is not None:
+                return self._around(downhill[None])
             random = torch.randn(
                 self.points.shape[1], self._batch, generator=self.generator,
                 dtype=torch.float64, device=self.points.device,
             )  # fmt: skip
             return self._around(torch.linalg.qr(random).Q.T)
         for _ in range(60):
-            process, curvature = self._model()
-            uncertain, slope = self._uncertainty(process)
+            models = self._models()
+            believed = self.variate is not None and self.variate.believed
+            model = models[-1] if believed else models[0]
+            uncertain, slope = model.uncertainty()
             first = len(self.points) <= self.points.shape[1]
             if uncertain > self.settings.uncertainty and (first or self.rejected):
                 self.searches += self._batch
                 if self.searches >= 3 * self._batch:
                     self.rejected = self.searches = 0
-                covariance = process.gradient_covariance(self.points.new_zeros(1, len(self.centre)))
+                covariance = model.process.gradient_covariance(torch.zeros_like(self.centre)[None])
                 directions = torch.linalg.eigh(covariance[0]).eigenvectors[:, -self._batch :].T
-                return self._around(directions, slope)
-            step, promised = self._step(process)
-            self.curvature = self.curvature + curvature / self.radius**2
+                return self._foretell(models, self._around(directions, slope))
+            step, promised = self._step(model)
+            self._bend(models)
             size = float(self.reached[0].abs())
             if promised > 1e-15 * size + 0.1 * self.deviation:
                 self.promised, self.tag = promised, "step"
-                return (self.centre + self.radius * step).clamp(self._lower, self._upper)[None]
+                point = (self.centre + self.radius * step).clamp(self._lower, self._upper)
+                return self._foretell(models, point[None])
             self.radius *= 0.5
             self.rejected, self.searches = self.rejected + 1, 0
             if self._converged():
@@ -183,8 +214,8 @@ class RunningGpGradient:
         out = (forth < self._lower) | (forth > self._upper)  # a bound must not flatten the step
         return torch.where(out, self.centre - step, forth).clamp(self._lower, self._upper)
 
-    def _model(self) -> tuple[GaussianProcess, Tensor]:
-        """The process of z over (x - c) / radius, and the Hessians (1 + m, d, d) of its mean."""
+    def _models(self) -> list[LocalModel]:
+        """The model over (x - c) / radius, and that with the control variate where there is one."""
         steps = (self.points - self.centre) / self.radius
         distance = steps.norm(dim=1)
         near = distance.argsort(stable=True)[: self._window]
@@ -194,15 +225,38 @@ class RunningGpGradient:
         lengths = steps.new_full((d,), REACH * spread)
         if self.noisy and len(self.points) - self.fitted >= max(10, d // 2):
             self._denoise(steps, outputs[:, :1], lengths)
-        residual = outputs - 0.5 * self._bent(steps)
-        process = condition(steps, residual, lengths, JITTER, self.settings.kernel)
-        if self.deviation:
-            noise = self.deviation**2 / max(float(process.variance[0]), 1e-300)
-            process = condition(steps, residual, lengths, min(noise, 1.0), self.settings.kernel)
-        origin = torch.zeros_like(self.centre)
+        slope = outputs.new_zeros(outputs.shape[1], d)
+        curvature = self.curvature * self.radius**2
+        prior = quadratic(steps, slope, curvature)
+        kind = self.settings.kernel, self.deviation
+        models = [LocalModel(learn(steps, outputs - prior, lengths, *kind), slope, curvature)]
+        known = steps, outputs[:, 0], self.guesses[near]
+        share = self.variate and self.variate.share(*known, self.centre, self.radius)
+        if share:
+            slope, curvature = slope.clone(), self.remainder * self.radius**2
+            prior = quadratic(steps, slope, curvature)
+            prior[:, 0] += share[0]
+            slope[0], curvature[0] = share[1], curvature[0] + share[2]
+            process = learn(steps, outputs - prior, lengths, *kind)
+            models.append(LocalModel(process, slope, curvature))
         if self.noisy:  # a lucky answer must not hold the centre
-            self.reached = process.mean(origin[None])[0]
-        return process, process.mean_hessian(origin)
+            self.reached = models[0].mean(torch.zeros_like(self.centre)[None])[0]
+        return models
+
+    def _bend(self, models: list[LocalModel]) -> None:
+        """Hand the Hessian of each posterior mean on to its prior mean."""
+        origin = torch.zeros_like(self.centre)
+        bent = [model.process.mean_hessian(origin) / self.radius**2 for model in models]
+        self.curvature = self.curvature + bent[0]
+        if len(models) > 1:
+            self.remainder = self.remainder + bent[1]
+
+    def _foretell(self, models: list[LocalModel], points: Tensor) -> Tensor:
+        """The points, after a note of what both models say of them."""
+        if len(models) > 1:
+            steps = (points - self.centre) / self.radius
+            self.foretold = torch.stack([model.mean(steps)[:, 0] for model in models])
+        return points
 
     def _denoise(self, steps: Tensor, values: Tensor, lengths: Tensor) -> None:
         """The standard deviation of the noise, of the highest posterior density."""
@@ -211,26 +265,8 @@ class RunningGpGradient:
         variance = float(condition(steps, values, scales, noise, kernel).variance[0])
         self.deviation = math.sqrt(noise * variance)
 
-    def _bent(self, steps: Tensor) -> Tensor:
-        """steps^T H steps (n, 1 + m) for steps (n, d) in units of the radius."""
-        return torch.einsum("nd,kde,ne->nk", steps, self.curvature, steps) * self.radius**2
-
-    def _uncertainty(self, process: GaussianProcess) -> tuple[float, Tensor]:
-        """tr V' over |mu'|^2 at the centre, and mu' (d,) of the value."""
-        centre = torch.zeros_like(self.centre)[None]
-        slope = process.mean_and_gradient(centre)[1][0]
-        variance = process.gradient_variance(centre) * process.variance
-        return float((variance / slope.square().sum(1).clamp(min=1e-300)).amax()), slope[0]
-
-    def _step(self, process: GaussianProcess) -> tuple[Tensor, float]:
+    def _step(self, model: LocalModel) -> tuple[Tensor, float]:
         """The model's minimiser (d,) in the trust region, in units of it, and what it promises."""
-        curvature = self.curvature * self.radius**2
-
-        def model(step: Tensor) -> tuple[Tensor, Tensor]:
-            mean, gradient = process.mean_and_gradient(step[None])
-            turned = curvature @ step
-            return mean[0] + 0.5 * turned @ step, gradient[0] + turned
-
         lower = ((self._lower - self.centre) / self.radius).clamp(min=-1.0)
         upper = ((self._upper - self.centre) / self.radius).clamp(max=1.0)
         step, self.penalty = lowest_in_box(
@@ -247,7 +283,12 @@ class RunningGpGradient:
 
     def tell(self, query: Query, evaluation: Evaluation) -> None:
         """Learn the answers, move the centre, and adapt the trust region."""
+        if query.fidelity is not None and self.variate is not None:
+            self.guesses = self.variate.tell(query, evaluation, self.guesses)
+            return
         check_answer(query, evaluation, len(self.asked))
+        if self.variate is not None:
+            self.variate.earn(self.foretold, evaluation)
         self.best.offer(query.points, evaluation)
         self.asked = self.asked[:0]
         ok = evaluation.ok
@@ -261,14 +302,15 @@ class RunningGpGradient:
             self._judge(-1.0)
 
     def _learn(self, points: Tensor, evaluation: Evaluation) -> None:
-        columns = [evaluation.value[:, None]]
+        outputs = evaluation.value[:, None]
         if evaluation.constraints is not None:
-            columns.append(evaluation.constraints)
-        outputs = torch.cat(columns, 1)[evaluation.ok].double()
+            outputs = torch.cat((outputs, evaluation.constraints), 1)
+        outputs = outputs[evaluation.ok].double()
         points = points.double() / self._scale
         before = len(self.points)
         self.points = torch.cat((self.points, points))[-KEPT:]
         self.outputs = torch.cat((self.outputs, outputs))[-KEPT:] if before else outputs
+        self.guesses = torch.cat((self.guesses, points.new_full((len(points),), math.nan)))[-KEPT:]
         merit = self._merit(outputs)
         row = int(merit.argmin())
         if self.tag == "repeat":
@@ -276,12 +318,13 @@ class RunningGpGradient:
             self.noisy = bool((outputs[0] - self.reached).abs().max() > allowed)
             if not self.noisy:
                 self.points, self.outputs = self.points[:-1], self.outputs[:-1]
+                self.guesses = self.guesses[:-1]
             return
         if not before:
             self.centre, self.reached = points[row], outputs[row]
             d = points.shape[1]
             if len(self.curvature) != outputs.shape[1]:
-                self.curvature = points.new_zeros(outputs.shape[1], d, d)
+                self.curvature = self.remainder = points.new_zeros(outputs.shape[1], d, d)
             return
         gain = float(self._merit(self.reached) - merit[row])
         if math.isfinite(self.promised):
@@ -332,7 +375,10 @@ class RunningGpGradient:
 
     def _forget(self) -> None:
         self.points, self.outputs, self.asked = (self.points[:0],) * 3
-        self.reached, self.curvature = self.reached[:0], self.curvature[:0]
+        self.reached, self.guesses, self.foretold = (self.reached[:0],) * 3
+        self.curvature = self.remainder = self.curvature[:0]
+        if self.variate is not None:
+            self.variate.forget()
         self.radius, self.rejected, self.searches = self.settings.radius, 0, 0
         self.deviation, self.fitted, self.probed, self.done = 0.0, 0, 0, None
 
@@ -343,8 +389,13 @@ class RunningGpGradient:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of everything the search needs to go on."""
-        return snapshot(self, self.FIELDS)
+        state = snapshot(self, self.FIELDS)
+        return state if self.variate is None else {**state, **self.variate.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of the same settings and problem."""
-        restore(self, self.FIELDS, state, self.problem.device)
+        own = dict(state)
+        if self.variate is not None:
+            names = own.keys() & ControlVariate.FIELDS
+            self.variate.load_state_dict({name: own.pop(name) for name in names})
+        restore(self, self.FIELDS, own, self.problem.device)

@@ -1,14 +1,69 @@
-"""The minimiser of a cheap smooth model in a box, with or without constraints."""
+"""A local model of outputs, and its minimiser in a box, with or without constraints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from optimizers.surrogate.gaussian_process import JITTER, GaussianProcess, Kernel, condition
+
 CALLS = 60  # of the model at most
+
+
+@dataclass(frozen=True, eq=False)
+class LocalModel:
+    """A Gaussian process of what a quadratic leaves, over steps s (d,) from a centre.
+
+        m(s) = slope s + s^T curvature s / 2 + process(s)
+
+    slope: (k, d), curvature: (k, d, d), of each of k outputs.
+    """
+
+    process: GaussianProcess
+    slope: Tensor
+    curvature: Tensor
+
+    def mean(self, steps: Tensor) -> Tensor:
+        """Foretold outputs (n, k) at steps (n, d)."""
+        return self.process.mean(steps) + quadratic(steps, self.slope, self.curvature)
+
+    def __call__(self, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (k,) at a step (d,), and their gradients (k, d)."""
+        mean, gradient = self.process.mean_and_gradient(step[None])
+        turned = self.curvature @ step
+        return (
+            mean[0] + self.slope @ step + 0.5 * turned @ step,
+            gradient[0] + self.slope + turned,
+        )
+
+    def uncertainty(self) -> tuple[float, Tensor]:
+        """Variance of the gradient over its square at the centre, the worst output's, and the
+        gradient (d,) of the first output."""
+        centre = torch.zeros_like(self.slope[:1])
+        slope = self.process.mean_and_gradient(centre)[1][0] + self.slope
+        variance = self.process.gradient_variance(centre) * self.process.variance
+        return float((variance / slope.square().sum(1).clamp(min=1e-300)).amax()), slope[0]
+
+
+def learn(
+    steps: Tensor, residual: Tensor, lengths: Tensor, kernel: Kernel, deviation: float = 0.0
+) -> GaussianProcess:
+    """The process of residuals (n, k) at steps (n, d); deviation: of the noise of the first."""
+    process = condition(steps, residual, lengths, JITTER, kernel)
+    if deviation:
+        noise = deviation**2 / max(float(process.variance[0]), 1e-300)
+        process = condition(steps, residual, lengths, min(noise, 1.0), kernel)
+    return process
+
+
+def quadratic(steps: Tensor, slope: Tensor, curvature: Tensor) -> Tensor:
+    """slope s + s^T curvature s / 2, (n, k), for steps (n, d), slopes (k, d), (k, d, d)."""
+    bent = torch.einsum("nd,kde,ne->nk", steps, curvature, steps)
+    return steps @ slope.T + 0.5 * bent
 
 
 def lowest_in_box(
