@@ -132,11 +132,11 @@ def _by_values(problem: Problem, evaluations: float, noisy: bool) -> Recommendat
         return Recommendation(
             "bayes", f"{evaluations:.0f} evaluations: a Gaussian process makes the most of each"
         )
-    if d <= 10 and not noisy and evaluations <= 200 * (d + 1):
+    if d <= 20 and not noisy and evaluations <= 200 * (d + 1):
         return Recommendation(
             "direct-search", f"values only, {d} parameters and few evaluations; walls are no harm"
         )
-    if 10 < d <= 300 and not noisy and not problem.constraints and evaluations <= 30 * (d + 1):
+    if 20 < d <= 300 and not noisy and not problem.constraints and evaluations <= 30 * (d + 1):
         return Recommendation(
             "gp-gradient", "values only, smooth if one is lucky: past values give the slope"
         )
