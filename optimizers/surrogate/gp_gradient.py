@@ -45,9 +45,9 @@ class GpGradient:
         V'(x) = d_x d_x' k - d_x k(x, X) (K + s I)^-1 d_x' k(X, x)
         x <- argmin mu in the trust region,   H <- H + Hessian of the posterior mean of z
 
-    While tr V' <= uncertainty |mu'|^2 the minimiser of mu is followed through many virtual steps
-    for one evaluation. Else, at the beginning or after a step that failed, the eigenvectors of V'
-    with the largest variance are asked.
+    While tr V' <= uncertainty |mu'|^2 the minimiser of mu is followed through many virtual steps for
+    one evaluation. Else, at the beginning or after a failed step, the eigenvectors of V' with the
+    largest variance are asked.
 
     With a cheap model c of the problem a second process runs beside this one, with a control
     variate in its prior mean q(x) = rho (g (x - c) + (x - c)^T B (x - c) / 2) + (x - c)^T H (x - c)
@@ -126,12 +126,11 @@ class RunningGpGradient:
         self._window = settings.window or min(max(3 * d, 100), 300)
         self._batch = settings.batch or max(1, d // 50)
         self.centre = (problem.start / self._scale).double()
-        self.points = self.centre.new_zeros(0, d)
+        self.points = self.asked = self.centre.new_zeros(0, d)
         self.outputs = self.reached = self.guesses = self.foretold = self.centre.new_zeros(0)
         self.curvature = self.remainder = self.centre.new_zeros(0, d, d)
         self.variate = ControlVariate(problem) if problem.models and settings.use_models else None
         self.radius, self.promised = settings.radius, math.nan
-        self.asked = self.points
         self.noisy, self.deviation, self.fitted, self.probed = False, 0.0, 0, 0
         self.penalty, self.tag = 0.0, ""
         self.rejected, self.searches, self.failures, self.restarted = 0, 0, 0, 0
@@ -143,9 +142,9 @@ class RunningGpGradient:
         """A step, points around the centre that tell most of the gradient, or cheap questions."""
         if self.variate is not None and len(self.points) and not len(self.asked):
             place = self.centre, self.radius
-            question = self.variate.ask(self.points, self.guesses, *place, remaining)
-            if question is not None:
-                return question
+            query = self.variate.ask(self.points, self.guesses, *place, remaining)
+            if query is not None:
+                return query
         if not len(self.asked):
             self.promised, self.tag, self.foretold = math.nan, "slope", self.centre[:0]
             planned = self._plan()
@@ -185,8 +184,7 @@ class RunningGpGradient:
                 return self._foretell(models, self._around(directions, slope))
             step, promised = self._step(model)
             self._bend(models)
-            size = float(self.reached[0].abs())
-            if promised > 1e-15 * size + 0.1 * self.deviation:
+            if promised > 1e-15 * float(self.reached[0].abs()) + 0.1 * self.deviation:
                 self.promised, self.tag = promised, "step"
                 point = (self.centre + self.radius * step).clamp(self._lower, self._upper)
                 return self._foretell(models, point[None])
