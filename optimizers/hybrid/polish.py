@@ -75,6 +75,10 @@ class Polish:
             return Query(self._descent.trial, order=1, tag="polish, cautious")
         return Query(self._search.ask().points, order=1, tag="polish")
 
+    def is_behind(self, best: Incumbent) -> bool:
+        """Whether the best point is another one's; multipliers that are on their way may stay."""
+        return not self.constrained and self.best.value > best.value
+
     def tell(self, query: Query, evaluation: Evaluation, generator: torch.Generator) -> None:
         """Take the answer to the query of `ask`."""
         price = self.problem.gradient_cost

@@ -18,7 +18,8 @@ from optimizers.hybrid.descent import Descent
 from optimizers.hybrid.merit import Merit
 from optimizers.hybrid.polish import Polish
 from optimizers.hybrid.refine import diverse, rank_agreement
-from optimizers.hybrid.space import knot_spaces
+from optimizers.hybrid.smooth_start import SmoothStart
+from optimizers.hybrid.space import knot_spaces, random_designs
 from optimizers.population.cma import Cma, RunningCma
 from optimizers.population.recombination import default_population
 from optimizers.problem import Problem
@@ -58,9 +59,10 @@ class SampleRefine:
 
     Each run of the population begins at the best of a screen of random designs. One that has
     stalled starts anew with twice the members, away from all minima that were found. Trajectories
-    are sampled through few knots, twice as many after each stall, and polished step by step. Where
-    the polish has ever been ahead, up to 40 % of the budget is kept for the best point; a polish
-    that hardly gains waits meanwhile.
+    get a fifth of the budget for `Icem` before all else, and are then sampled through few knots,
+    twice as many after each stall, and polished step by step. Where the polish has ever been
+    ahead, up to 40 % of the budget is kept for the best point; a polish that hardly gains waits
+    meanwhile.
 
     Without gradients only samples are left. Constraints enter by rank, and the polish runs
     under an augmented Lagrangian. After ThinShellLab (Wang et al., 2024), which samples knots
@@ -97,17 +99,15 @@ class SampleRefine:
 class RunningSampleRefine:
     """Sample-refine between ask and tell; see `SampleRefine`.
 
-    points: (P, n), the generation in the search space. held: what was found there (value, violation
-    and ok, (P,) each) while members are refined.
+    points: (P, n), the generation; value, violation, ok: (P,), found there, while it is refined.
     """
 
     FIELDS = (
         "generator", "best", "done", "phase", "stage", "total", "left", "spent", "before",
-        "run_before",
-        "chosen", "counts", "size", "spread", "points", "value", "violation", "ok", "members",
-        "originals",
-        "steps", "agreement", "trust", "fresh", "run_best", "unchanged", "polished", "settled",
-        "longest_polish", "polish_led", "low_gains", "restarts", "screened", "_events",
+        "run_before", "chosen", "counts", "size", "spread", "points", "value", "violation", "ok",
+        "members", "originals", "steps", "agreement", "trust", "fresh", "run_best", "unchanged",
+        "polished", "settled", "longest_polish", "polish_led", "low_gains", "restarts", "screened",
+        "_events",
     )  # fmt: skip
 
     def __init__(self, settings: SampleRefine, problem: Problem, seed: int) -> None:
@@ -133,10 +133,12 @@ class RunningSampleRefine:
         self.value = self.violation = self.ok = problem.start.new_zeros(0)
         self.members = torch.zeros(0, dtype=torch.long, device=problem.device)
         self.originals = problem.start.new_zeros(0)
-        self.steps = 0
-        self.agreement, self.trust = 0.0, 1.0
+        self.steps, self.agreement, self.trust = 0, 0.0, 1.0
         self.descent = Descent(self.points, problem.start.new_zeros(self.space.dimension))
-        self.polish: Polish | None = Polish(problem, problem.start, self._lengths(), 0.0)
+        self.smooth = SmoothStart(problem, not isinstance(settings.knots, Knots), seed)
+        self.polish: Polish | None = None
+        if not self.smooth.left:
+            self.polish = Polish(problem, problem.start, self._lengths(), 0.0)
         self.fresh = Incumbent(problem.start)  # best of the samples since the last polish began
         self.run_best, self.unchanged = Incumbent(problem.start), 0
         self.polished = self.settled = False  # whether a polish of the best point ended, or waits
@@ -152,10 +154,7 @@ class RunningSampleRefine:
 
     @counts.setter
     def counts(self, counts: list[int]) -> None:
-        space = self.first_spaces[self.chosen]
-        while space.counts != counts:
-            space = space.doubled()
-        self.space = space
+        self.space = self.first_spaces[self.chosen].doubled_to(counts)
 
     def _population(self, start: Tensor) -> RunningCma:
         settings = Cma(population=self.size, deviation=self.spread, restarts=0)
@@ -171,6 +170,7 @@ class RunningSampleRefine:
         """A generation, a step of refinement, or a point of the polish."""
         if self.total == math.inf:
             self.total = remaining
+            self.smooth.allow(remaining)
         self.left = remaining
         if not self.phase:
             self._begin()
@@ -181,6 +181,8 @@ class RunningSampleRefine:
             return self._ask_step()
         if self.stage == "screen":
             return self._ask_screen()
+        if self.stage == "smooth":
+            return self.smooth.ask(remaining)
         if not len(self.points):
             self.points = self.cma.ask().points
         rows = len(self.points) if remaining >= len(self.points) else max(1, int(remaining))
@@ -192,10 +194,8 @@ class RunningSampleRefine:
         count = SCREEN * self.size
         if self.total < math.inf:
             count = min(count, max(self.size, int(SCREEN_SHARE * self.total)), int(self.left))
-        count, spaces = max(count, 1), self.first_spaces
-        drawn = [space.box(space.fit(self.problem.start)) for space in spaces]
-        drawn = [box.sample(-(-count // len(spaces)), self.generator) for box in drawn]
-        points = torch.cat([space.expand(z) for space, z in zip(spaces, drawn, strict=True)])
+        count, start = max(count, 1), self.problem.start
+        points = random_designs(self.first_spaces, start, count, self.generator)
         return Query(points[:count], tag="screen")
 
     def _tell_screen(self, query: Query, evaluation: Evaluation) -> None:
@@ -230,14 +230,16 @@ class RunningSampleRefine:
             self.polished = self.settled = False
         if self.phase == "polish":
             self._tell_polish(query, evaluation)
-        elif self.stage == "steps":
-            self.fresh.offer(query.points, evaluation)
+            return
+        self.fresh.offer(query.points, evaluation)
+        if self.stage == "steps":
             self._tell_step(evaluation)
         elif self.stage == "screen":
-            self.fresh.offer(query.points, evaluation)
             self._tell_screen(query, evaluation)
+        elif self.stage == "smooth":
+            self.smooth.tell(query, evaluation)
+            self.phase = self.stage = ""
         else:
-            self.fresh.offer(query.points, evaluation)
             self._tell_generation(query, evaluation)
 
     def _tell_polish(self, query: Query, evaluation: Evaluation) -> None:
@@ -335,10 +337,13 @@ class RunningSampleRefine:
         self.before = [self.best.value, self.best.violation]
         self.run_before = [self.run_best.value, self.run_best.violation]
         self.spent = 0.0
+        if self.smooth.left:
+            self.phase, self.stage = "sample", "smooth"
+            return
         must = self._must_polish()
         self.phase = "polish" if must else self.bandit.choose(self._open())
         if self.phase == "polish":
-            if self.polish is None or (must and self._is_behind(self.polish)):
+            if self.polish is None or (must and self.polish.is_behind(self.best)):
                 known = (self.polished or self.settled) and not must
                 self._polish_from(self.fresh if known else self.best)
             return
@@ -346,10 +351,6 @@ class RunningSampleRefine:
         self.phase = self.generations.choose(GENERATIONS) if gradients else "sample"
         if not self.screened:
             self.stage, self.screened = "screen", True
-
-    def _is_behind(self, polish: Polish) -> bool:
-        """Whether the best point is another one's; multipliers that are on their way may stay."""
-        return not polish.constrained and polish.best.value > self.best.value
 
     def _polish_from(self, start: Incumbent) -> None:
         self.polish = Polish(self.problem, start.x, self._lengths(), self.merit.weight)
@@ -408,6 +409,7 @@ class RunningSampleRefine:
         self.phase = self.stage = ""
         self.points = self.points[:0]
         self.unchanged, self.polished, self.settled, self.done = 0, False, False, None
+        self.smooth.objective_changed()
         self.polish = Polish(self.problem, self.best.x, self._lengths(), self.merit.weight)
 
     def events(self) -> tuple[str, ...]:
@@ -423,6 +425,7 @@ class RunningSampleRefine:
             "bandit": self.bandit.state_dict(),
             "generations": self.generations.state_dict(),
             "archive": self.archive.state_dict(),
+            "smooth": self.smooth.state_dict(),
             "weight": self.merit.weight,
             "descent": self.descent.state_dict(),
             "polish": None if self.polish is None else self.polish.state_dict(),
@@ -438,6 +441,7 @@ class RunningSampleRefine:
         self.bandit.load_state_dict(state["bandit"])
         self.generations.load_state_dict(state["generations"])
         self.archive.load_state_dict(state["archive"])
+        self.smooth.load_state_dict(state["smooth"])
         self.merit.weight = state["weight"]
         self.descent.load_state_dict(state["descent"], problem.device)
         self.polish = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, cat
+from torch import Generator, Tensor, cat
 
 from optimizers.problem import Box, Problem
 from optimizers.trajectory import Knots
@@ -92,6 +92,13 @@ class KnotSpace:
         """The space with twice the knots, in which every point of this one has its like."""
         return KnotSpace(self.problem, [(part, map_.doubled()) for part, map_ in self.knots])
 
+    def doubled_to(self, counts: list[int]) -> KnotSpace:
+        """The space with these counts of knots, which some doublings of this one have."""
+        space = self
+        while space.counts != counts:
+            space = space.doubled()
+        return space
+
     @property
     def counts(self) -> list[int]:
         """The knots of every trajectory, in the order of x."""
@@ -127,3 +134,13 @@ def knot_spaces(problem: Problem, knots: int | Knots | None) -> list[KnotSpace]:
             f"got ({knots.steps}, {knots.channels})"
         )
     return [KnotSpace(problem, fitting)]
+
+
+def random_designs(
+    spaces: list[KnotSpace], start: Tensor, count: int, generator: Generator
+) -> Tensor:
+    """Designs x (B, d), as many of each space, one space after the other, count <= B."""
+    each = -(-count // len(spaces))
+    boxes = [space.box(space.fit(start)) for space in spaces]
+    drawn = [box.sample(each, generator) for box in boxes]
+    return cat([space.expand(z) for space, z in zip(spaces, drawn, strict=True)])

@@ -92,7 +92,7 @@ def test_trajectory_is_sampled_through_knots_and_polished_at_every_step():
     problem = pulled()
     search = SampleRefine().start(problem, seed=0)
     kinds = set()
-    for _ in range(80):
+    for _ in range(120):
         query = search.ask(2000)
         kinds.add((query.tag.split(",")[0], query.order))
         search.tell(query, problem.evaluate(query.points, query.order))
@@ -321,3 +321,18 @@ def test_injected_points_replace_candidates_and_long_steps_are_shortened():
     assert torch.allclose(points[1] * problem.scale, near)  # inside, where the box is straight
     assert float(lengths[2]) <= math.sqrt(6) + 12 / 8 + 1e-12  # round-off
     assert torch.allclose(search.steps[0, 2] / search.steps[0, 2, 0], far / far[0])
+
+
+def test_trajectories_get_a_fifth_of_the_budget_for_smooth_noise_before_any_gradient():
+    problem, left, tags = pulled(), 1000.0, []
+    search = SampleRefine().start(problem, seed=0)
+    while left > 0:
+        query = search.ask(left)
+        tags += [query.tag] * len(query.points)
+        left -= len(query.points) * problem.cost(query.order)
+        search.tell(query, problem.evaluate(query.points, query.order))
+    count = tags.count("smooth start")
+    assert 200 <= count <= 240  # whole generations, of 40 at most
+    assert set(tags[:count]) == {"smooth start"}
+    assert SampleRefine().start(problem).ask(150).tag != "smooth start"  # not one generation
+    assert SampleRefine().start(boxed(sphere, 3)).ask(1000).tag == "polish"
