@@ -45,18 +45,17 @@ class GpGradient:
         V'(x) = d_x d_x' k - d_x k(x, X) (K + s I)^-1 d_x' k(X, x)
         x <- argmin mu in the trust region,   H <- H + Hessian of the posterior mean of z
 
-    While tr V' <= uncertainty |mu'|^2 the minimiser of mu is followed through many virtual steps for
-    one evaluation. Else, at the beginning or after a failed step, the eigenvectors of V' with the
+    While tr V' <= uncertainty |mu'|^2 the minimiser of mu is followed through many virtual steps
+    for one evaluation. Else, at first or after a failed step, the eigenvectors of V' with the
     largest variance are asked.
 
-    With a cheap model c of the problem a second process runs beside this one, with a control
-    variate in its prior mean q(x) = rho (g (x - c) + (x - c)^T B (x - c) / 2) + (x - c)^T H (x - c)
-    / 2, g and B the slope and the curvature of c at the centre:
+    Beside a cheap model e of the problem, with slope g and Hessian B at the centre c, a second
+    process runs whose prior mean has a control variate, rho (g (x - c) + (x - c)^T B (x - c) / 2):
 
-        mu'(x) = rho c'(x) + H (x - c) + d_x k(x, X) (K + s I)^-1 (z - level)
-        rho = cov(f, c) / var(c) in the window, shrunk to 0 as the correlation is lost
+        mu'(x) = rho e'(x) + H (x - c) + d_x k(x, X) (K + s I)^-1 (z - level)
+        rho = cov(f, e) / var(e) in the window, shrunk to 0 as the correlation is lost
 
-    It is followed while it foretells new values clearly better than the one without. Questions to c
+    It is followed while it foretells new values clearly better than the one without. Questions to e
     cost at most a quarter of what true values cost, and two evaluations.
 
     Shu, Dai, Sng, Verma, Jaillet and Low, Zeroth-order optimization with trajectory-informed
