@@ -67,7 +67,7 @@ class Archive:
         violation: np.ndarray | None,
         equalities: int = 0,
     ) -> range:
-        """The rows that the points (B, d) were given; without constraints no violation is needed."""
+        """The rows given to the points (B, d); no violation is needed without constraints."""
         first, last = self.size, self.size + len(points)
         if last > len(self._value):
             self._reserve(2 * last)

@@ -15,6 +15,7 @@ from optimizers.state import restore, snapshot
 
 REACH = 2.0  # trust radius over poll radius
 LARGEST = 100  # points in a fit
+RECENT = 500  # newest points among which the nearest are sought: a fit costs the same ever after
 GOOD, POOR = (
     0.7,
     0.1,
@@ -55,14 +56,16 @@ class ModelSearch:
             self.restart()
             self.models = QuadraticModels(columns, dimension)
         center = archive.points[row]
-        steps = (archive.points - center) @ (self.models.axes / self.models.lengths)
+        first = max(0, archive.size - RECENT)
+        steps = (archive.points[first:] - center) @ (self.models.axes / self.models.lengths)
         squares = np.einsum("ni,ni->n", steps, steps)
-        usable = np.flatnonzero((archive.value < np.inf) & (squares > 0))
+        usable = np.flatnonzero((archive.value[first:] < np.inf) & (squares > 0))
         if len(usable) < 2:
             return False
         most = min(LARGEST, (dimension + 1) * (dimension + 2) // 2)
         if len(usable) > most:
             usable = usable[np.argpartition(squares[usable], most)[:most]]
+        usable += first
         values = archive.value[usable, None] - archive.value[row]
         if columns > 1:
             values = np.hstack((values, archive.constraints[usable] - archive.constraints[row]))

@@ -10,9 +10,9 @@ def eigen(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Raises LinAlgError where they are not found.
     """
-    from scipy.linalg.lapack import dsyevd  # slow to import
+    from scipy.linalg import lapack  # slow to import
 
-    eigenvalues, vectors, failed = dsyevd(matrix)
+    eigenvalues, vectors, failed = lapack.dsyevd(matrix)  # pyright: ignore - not in its stubs
     if failed:
         raise np.linalg.LinAlgError("eigenvalues were not found")
     return eigenvalues, vectors
@@ -20,7 +20,8 @@ def eigen(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Of a positive definite matrix (n, n) x = right (n, k), by Cholesky; NaN where it is not."""
-    from scipy.linalg.lapack import dposv
+    from scipy.linalg import lapack
 
-    _, solution, failed = dposv(matrix.T, right, lower=1)  # the transpose is read without a copy
+    # the transpose is read without a copy
+    _, solution, failed = lapack.dposv(matrix.T, right, lower=1)  # pyright: ignore - the same
     return np.full_like(right, np.nan) if failed else solution

@@ -63,8 +63,10 @@ def least_in_box(
     """A step of at most `radius` in the metric, within the bounds, where a quadratic is small.
 
     metric: axes and lengths as in `QuadraticModels`. curvatures: (d,), of a hessian that is
-    diagonal in the metric, for then nothing need be factorised. Coordinates that would leave the box are
-    fixed at their bounds, and the others chosen again, until none leaves.
+    diagonal in the metric, for then nothing need be factorised.
+
+    Coordinates that would leave the box are fixed at their bounds, and the others chosen again,
+    until none leaves.
     """
     axes, lengths = metric
     basis = axes * lengths
