@@ -333,10 +333,10 @@ class RunningDirectSearch:
     def _poll(self) -> np.ndarray:
         directions = poll_directions(self._normal(1)[0], self.settings.poll == "maximal")
         leader, second = self.barrier.leader, self.barrier.second
-        # models that have just failed know all points but the one on which they did
-        modelled = self._modelled and (
-            self.models.row == leader or self.models.fit(leader, self.radius)
-        )
+        # models that have just failed know all points but the one on which they did, which may
+        # say much about constraints
+        known = self.models.row == leader and not self.archive.constraints.shape[1]
+        modelled = self._modelled and (known or self.models.fit(leader, self.radius))
         if modelled:
             directions = self.models.shaped(directions)
         directions = self.radius * ordered(directions, self.step)
