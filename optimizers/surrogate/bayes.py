@@ -25,7 +25,7 @@ KEPT = 256  # observations of the model; its price grows with their cube
 CHEAP = 8  # cheaper answers in a row at most
 REACH = 3.0  # half width where a side is free, in units of the scale
 BAND = 0.01  # half width of an equality, in units of its deviation
-SAMPLES, STARTS, STEPS = 128, 3, 40  # of the search for the acquisition's maximum
+SAMPLES, STARTS, STEPS = 512, 8, 100  # of the search for the acquisition's maximum
 
 
 @dataclass(frozen=True)
