@@ -72,7 +72,7 @@ def able(problem, solver):
     return kind is not None and (problem.differentiable or kind.order == 0)
 
 
-def compare(case, variants, seeds, limit):
+def compare(case, variants, seeds, limit, solvers):
     """Histories {solver: [one a run]} and the least value of each run's variant and its start."""
     histories, starts, bests = {}, [], []
     for variant in variants:
@@ -80,7 +80,7 @@ def compare(case, variants, seeds, limit):
         for seed in range(seeds):
             problem = problem_of(case, variant, seed)
             starts.append(float(problem.evaluate(problem.start[None]).value[0]))
-            for name, solver in SOLVERS.items():
+            for name, solver in solvers.items():
                 if able(problem, solver):
                     history = run(problem, solver, limit, seed)
                     histories.setdefault(name, []).append(history)
@@ -167,14 +167,20 @@ def main():
     parser.add_argument("--held-out", action="store_true", help="the variants nothing was tuned on")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--evaluations", type=int, default=2000, help="of each run")
+    parser.add_argument(
+        "--solvers", nargs="+", default=list(SOLVERS), choices=list(SOLVERS),
+        help="beside attack-search and direct-search",
+    )  # fmt: skip
     parser.add_argument("--plot", help="file for the convergence plot")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     variants = HELD_OUT if arguments.held_out else (0, 1, 2)
     variants = variants[:1] if arguments.quick else variants
     figures, limit = {}, arguments.evaluations
+    wanted = {"attack-search", "direct-search", *arguments.solvers}
+    solvers = {name: solver for name, solver in SOLVERS.items() if name in wanted}
     for case in arguments.cases:
-        outcome = compare(case, variants, arguments.seeds, limit)
+        outcome = compare(case, variants, arguments.seeds, limit, solvers)
         report(case, *outcome, limit)
         figures[case] = (*outcome, limit)
     if "bio-diesel, certified" in figures:
