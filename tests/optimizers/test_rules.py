@@ -23,6 +23,7 @@ from optimizers.testing import (
 )
 
 COMPOSITE = {"target-surrogate"}  # methods for values F(Phi(x)) only
+PLAIN = [name for name in METHODS if name not in COMPOSITE]
 SLOW = {"bayes": 40}  # evaluations that a model costing seconds can be asked for here
 ROUGH = {  # last steps of fixed length or random samples: right to this share of the width
     "adam": 0.01,
@@ -90,11 +91,11 @@ def test_same_seed_asks_the_same_and_leaves_the_global_generator_alone(method, d
     assert all(x.dtype == dtype for x, *_ in first.asked)
 
 
-@every_method
-@pytest.mark.parametrize("constrained", [False, True])
+@pytest.mark.parametrize(
+    ("method", "constrained"),
+    [(name, under) for name in METHODS for under in (False, True) if name in PLAIN or not under],
+)
 def test_resumed_run_equals_the_unbroken_one(method, constrained, tmp_path):
-    if constrained and method in COMPOSITE:
-        pytest.skip("the constrained problem is not composite")
     make = (lambda: recorded(quadratic_program()[0])) if constrained else (lambda: valley(method))
     rounds = evaluations(method, 60)
     unbroken = make()
@@ -277,10 +278,8 @@ def test_answers_that_do_not_fit_are_refused(method):
         optimizer.tell(query, Evaluation(torch.zeros(len(query.points) + 1)))
 
 
-@every_method
+@pytest.mark.parametrize("method", PLAIN)
 def test_constraints_are_met(method):
-    if method in COMPOSITE:
-        pytest.skip("the problem is not composite")
     problem, solution, _ = quadratic_program()
     budget = Budget(evaluations=evaluations(method, 3000))
     result = minimize(problem, method, budget=budget, seed=0)
