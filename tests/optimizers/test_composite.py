@@ -196,7 +196,8 @@ def sum_square(y):
     return y.square().sum(-1)
 
 
-def test_driver_charges_models_and_keeps_only_true_values():
+@pytest.mark.parametrize("current", [False, True])
+def test_driver_charges_models_and_keeps_only_true_values(current):
     class Careless:
         """Asks the surrogate, then the true model, in turn."""
 
@@ -222,7 +223,7 @@ def test_driver_charges_models_and_keeps_only_true_values():
 
             return Running()
 
-    problem = composite(models={0.0: Model(lambda x: phi(x) - 5.0, cost=0.25)})
+    problem = composite(models={0.0: Model(lambda x: phi(x) - 5.0, cost=0.25)}, current=current)
     result = minimize(problem, Careless(), budget=Budget(iterations=6))
     assert result.evaluations == pytest.approx(3 + 3 * 0.25)
     assert result.value == pytest.approx(float(outer(phi(problem.start))[0]))
