@@ -385,7 +385,7 @@ class RunningDirectSearch:
         self.archive.forget_values()
         self.barrier.restart()
         self.models.restart()
-        self.best, self.phase = Incumbent(self.best.x), "start"
+        self.best, self.phase, self.done = Incumbent(self.best.x), "start", None
         self.radius = max(self.radius, 0.1 * self.settings.radius)
 
     def events(self) -> tuple[str, ...]:

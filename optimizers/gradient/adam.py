@@ -164,7 +164,7 @@ class RunningAdam(Resumable):
 
     def objective_changed(self) -> None:
         """Forget the values told so far: an adapter changed what is minimised; points stay."""
-        self.best = Incumbent(self.best.x)
+        self.best, self.done, self.failures = Incumbent(self.best.x), None, 0
 
     def events(self) -> tuple[str, ...]:
         """Adam has no turning points to tell of."""
