@@ -104,13 +104,19 @@ def _device(arguments: Sequence[Any]) -> torch.device:
 
 
 def launch(
-    kernel: Any, count: int, inputs: Sequence[Any], outputs: Sequence[Any], *, split: bool = False
+    kernel: Any,
+    count: int,
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    *,
+    split: bool = False,
+    grain: int = SPLIT_ABOVE,
 ) -> None:
     """Run `kernel` on elements 0..count-1 of contiguous torch tensors.
 
     inputs, outputs: tensors (as arrays of scalars), `Vectors`, or plain numbers. split: allow a CPU
     launch to be shared out over `torch.get_num_threads()` threads; only for kernels that write each
-    output from one element (no scatter).
+    output from one element (no scatter). grain: elements worth a thread, fewer for heavy ones.
     """
     if count == 0:
         return
@@ -129,7 +135,7 @@ def launch(
             stream=stream,
         )
         return
-    parts = min(torch.get_num_threads(), count // SPLIT_ABOVE) if split else 1
+    parts = min(torch.get_num_threads(), count // grain) if split else 1
     if parts < 2:
         wp.launch(kernel, count, inputs=[0, *given], outputs=made, device="cpu")
         return

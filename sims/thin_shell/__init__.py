@@ -1,0 +1,1 @@
+"""Elastic and plastic sheets: paper, card, cloth, film, rubber."""

@@ -1,0 +1,91 @@
+"""What an energy is: a function of an element's unknowns, as Warp kernels and as a torch twin.
+
+An energy sees elements only. `local` (n, size) holds the unknowns of n elements, gathered from the
+global vector; `constants` are tensors with n rows that the model computed from materials and rest
+shape. So an energy knows no mesh, no indices and no time, and anything that is a potential of a few
+unknowns fits: elastic, viscous or contact.
+
+The kernels give value, gradient and Hessian, fast. The twin gives the value in torch operations
+that can be differentiated twice in everything: the adjoint needs y . d(gradient)/d(constants).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.func import grad, hessian, vmap
+
+Constants = tuple[Tensor, ...]
+
+
+class Elements(NamedTuple):
+    """value (n,) [J], gradient (n, size), hessian (n, size, size); None where not asked for."""
+
+    value: Tensor
+    gradient: Tensor | None
+    hessian: Tensor | None
+
+
+class Evaluate(Protocol):
+    """Value (order 0), with gradient (1), with Hessian (2) of n elements.
+
+    project: clamp the Hessian of each element to positive semi-definite. extrapolated: what
+    `Energy.extrapolate` gave, to stand in the geometric part of the Hessian only.
+    """
+
+    def __call__(
+        self,
+        local: Tensor,
+        constants: Constants,
+        order: int,
+        project: bool = False,
+        extrapolated: Tensor | None = None,
+    ) -> Elements: ...
+
+
+@dataclass(frozen=True)
+class Energy:
+    """One kind of element.
+
+    size: unknowns of an element. value: the twin, (local (n, size), *constants) -> (n,) [J].
+    evaluate: the kernels. sample: (generator, n) -> random valid (local, constants) in float64, on
+    which the conformance test tries everything. extrapolate: (local, increment, constants) -> the
+    strain after a linear step, for energies that can take it in their Hessian.
+    """
+
+    name: str
+    size: int
+    value: Callable[..., Tensor]
+    evaluate: Evaluate
+    sample: Callable[[torch.Generator, int], tuple[Tensor, Constants]]
+    extrapolate: Callable[[Tensor, Tensor, Constants], Tensor] | None = None
+
+
+def positive_semidefinite(matrices: Tensor) -> Tensor:
+    """Symmetric matrices (n, k, k) with their negative eigenvalues set to zero."""
+    values, vectors = torch.linalg.eigh(matrices)
+    return (vectors * values.clamp(min=0).unsqueeze(-2)) @ vectors.mT
+
+
+def by_autograd(
+    value: Callable[..., Tensor],
+    local: Tensor,
+    constants: Constants,
+    order: int,
+    project: bool = False,
+) -> Elements:
+    """Value, gradient and Hessian of a twin by automatic differentiation, slow: for the tests."""
+
+    def one(local: Tensor, *constants: Tensor) -> Tensor:
+        return value(local[None], *(c[None] for c in constants))[0]
+
+    values = value(local, *constants)
+    gradient = vmap(grad(one))(local, *constants) if order > 0 else None
+    second = vmap(hessian(one))(local, *constants) if order > 1 else None
+    if second is not None and project:
+        second = positive_semidefinite(second)
+    return Elements(values, gradient, second)
