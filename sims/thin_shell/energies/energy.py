@@ -54,7 +54,9 @@ class Energy:
     size: unknowns of an element. value: the twin, (local (n, size), *constants) -> (n,) [J].
     evaluate: the kernels. sample: (generator, n) -> random valid (local, constants) in float64, on
     which the conformance test tries everything. extrapolate: (local, increment, constants) -> the
-    strain after a linear step, for energies that can take it in their Hessian.
+    strain after a linear step, for energies that can take it in their Hessian. points: the first
+    3 * points unknowns are positions, the others do not turn with the element. vectors: which of
+    the constants are directions in space (n, 3) or (n, k, 3), and do turn with it.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Energy:
     evaluate: Evaluate
     sample: Callable[[torch.Generator, int], tuple[Tensor, Constants]]
     extrapolate: Callable[[Tensor, Tensor, Constants], Tensor] | None = None
+    points: int = 3
+    vectors: tuple[int, ...] = ()
 
 
 def positive_semidefinite(matrices: Tensor) -> Tensor:
