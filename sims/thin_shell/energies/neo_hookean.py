@@ -1,0 +1,52 @@
+"""Neo-Hookean membrane, for rubber and other large strains.
+
+    W = mu/2 (I1 - 2 - 2 ln J) + lam/2 (ln J)^2,    I1 = tr C,    J = sqrt(det C),    C = F^T F
+
+with lam, mu (n,) [J] rest area x thickness x the plane-stress Lame numbers E nu/(1 - nu^2) and
+E/(2 (1 + nu)), so that it agrees with the St. Venant-Kirchhoff sheet at small strain. (The
+compressible form of Bonet and Wood 2008, equation 6.27, on the two in-plane stretches.)
+
+For lam >= 0 the energy grows without bound as a triangle collapses. A collapsed triangle
+(det C <= 0) has the value inf, which a line search refuses; its gradient and Hessian are NaN. So a
+finite value says that the derivatives are finite too.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_autograd
+from sims.thin_shell.energies.membrane import columns, random_triangles
+
+
+def value(local: Tensor, inverse_rest: Tensor, lam: Tensor, mu: Tensor) -> Tensor:
+    """Energy (n,) [J] of triangles local (n, 9)."""
+    a, b = columns(local, inverse_rest)
+    aa, bb, ab = (a * a).sum(-1), (b * b).sum(-1), (a * b).sum(-1)
+    determinant = aa * bb - ab * ab
+    log_stretch = determinant.log() / 2
+    energy = mu / 2 * (aa + bb - 2 - 2 * log_stretch) + lam / 2 * log_stretch**2
+    return torch.where(determinant > 0, energy, torch.inf)
+
+
+def evaluate(
+    local: Tensor,
+    constants: Constants,
+    order: int,
+    project: bool = False,
+    extrapolated: Tensor | None = None,
+) -> Elements:
+    """Value, gradient and Hessian of `value`."""
+    return by_autograd(value, local, constants, order, project)
+
+
+def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
+    """Random triangles with Lame numbers between 0.5 and 1.5."""
+    local, inverse_rest = random_triangles(generator, count)
+    lame = torch.rand(2, count, generator=generator, dtype=torch.float64, device=generator.device)
+    lam, mu = lame + 0.5
+    return local, (inverse_rest, lam, mu)
+
+
+NEO_HOOKEAN = Energy("neo-hookean", 9, value, evaluate, sample)
