@@ -1,0 +1,172 @@
+"""Sheets together, what holds them, and the weight that pulls them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from geomopt.errors import InputError, check_indices
+from geomopt.geometry.mesh import face_areas
+from geomopt.geometry.topology import Topology
+from sims.thin_shell.sheet import Sheet
+
+Vertices = Tensor | Sequence[int] | Sequence[bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One or more sheets; V, E and F count the vertices, edges and faces of all of them, in order.
+
+    clamped: vertices that keep position and slope: the sheet cannot turn about an edge between two
+    of them. pinned: vertices that keep their position only, a hinged support. fixed (V, 3) bool:
+    single coordinates that keep their value. symmetry: {axis: vertices}, vertices in a symmetry
+    plane across that axis (0, 1 or 2): their coordinate is kept and the surface meets the plane at
+    a right angle. Vertices are given as a mask (V,) or as indices. Held coordinates may be driven,
+    see `Control`. gravity (3,) [m/s^2].
+
+    Raises InputError for masks and indices that do not fit the scene.
+    """
+
+    sheets: Sequence[Sheet]
+    clamped: Vertices | None = None
+    pinned: Vertices | None = None
+    fixed: Tensor | None = None
+    symmetry: Mapping[int, Vertices] | None = None
+    gravity: Sequence[float] | Tensor = (0.0, 0.0, 0.0)
+    vertices: Tensor = field(init=False, repr=False)
+    rest_vertices: Tensor = field(init=False, repr=False)
+    topology: Topology = field(init=False, repr=False)
+    held: Tensor = field(init=False, repr=False)  # (V, 3) bool, coordinates that do not move freely
+    held_edges: Tensor = field(init=False, repr=False)  # (E,) bool, edges that keep their slope
+
+    def __post_init__(self) -> None:
+        sheets = [self.sheets] if isinstance(self.sheets, Sheet) else list(self.sheets)
+        if not sheets or not all(isinstance(sheet, Sheet) for sheet in sheets):
+            raise InputError(f"sheets must be a list of at least one Sheet, got {self.sheets!r}")
+        devices = {sheet.vertices.device for sheet in sheets}
+        if len(devices) > 1:
+            raise InputError(f"sheets must be on one device, got {sorted(map(str, devices))}")
+        offsets = [0]
+        for sheet in sheets:
+            offsets.append(offsets[-1] + len(sheet.vertices))
+        faces = torch.cat(
+            [sheet.faces.long() + start for sheet, start in zip(sheets, offsets, strict=False)]
+        )
+        vertices = torch.cat([sheet.vertices for sheet in sheets])
+        gravity = torch.as_tensor(self.gravity, dtype=torch.float64, device=vertices.device)
+        if gravity.shape != (3,) or not bool(gravity.detach().isfinite().all()):
+            raise InputError(f"gravity must be three finite numbers, got {self.gravity!r}")
+        topology = Topology.of(faces, len(vertices))
+        set_field = object.__setattr__
+        set_field(self, "sheets", sheets)
+        set_field(self, "gravity", gravity)
+        set_field(self, "vertices", vertices)
+        set_field(self, "rest_vertices", torch.cat([sheet.rest_vertices for sheet in sheets]))
+        set_field(self, "topology", topology)
+
+        clamped = self.mask("clamped", self.clamped)
+        held = (clamped | self.mask("pinned", self.pinned))[:, None].expand(-1, 3).clone()
+        if self.fixed is not None:
+            fixed = torch.as_tensor(self.fixed, device=vertices.device)
+            if fixed.shape != vertices.shape or fixed.dtype != torch.bool:
+                raise InputError(
+                    f"fixed must be a bool tensor of shape {tuple(vertices.shape)}, "
+                    f"got {fixed.dtype} {tuple(fixed.shape)}"
+                )
+            held |= fixed
+        held_edges = self._between(clamped)
+        for axis, members in self.planes.items():
+            held[:, axis] |= members
+            held_edges |= self._between(members) & self.boundary_edges
+        set_field(self, "held", held)
+        set_field(self, "held_edges", held_edges)
+
+    @property
+    def faces(self) -> Tensor:
+        """(F, 3) int32, indices into `vertices`."""
+        return self.topology.faces
+
+    @property
+    def edges(self) -> Tensor:
+        """(E, 2) int32 vertex pairs, lower index first: the direction moments turn about."""
+        return self.topology.edges
+
+    @property
+    def boundary_edges(self) -> Tensor:
+        """(E,) bool, edges with one face."""
+        return self.topology.edge_uses == 1
+
+    @property
+    def clamped_edges(self) -> Tensor:
+        """(E,) bool, edges between two clamped vertices."""
+        return self._between(self.mask("clamped", self.clamped))
+
+    @property
+    def planes(self) -> dict[int, Tensor]:
+        """The symmetry planes: axis -> (V,) mask of the vertices in it."""
+        planes = {}
+        for axis, members in (self.symmetry or {}).items():
+            if axis not in (0, 1, 2):
+                raise InputError(f"symmetry must have axes 0, 1 or 2 as keys, got {axis!r}")
+            planes[axis] = self.mask(f"symmetry[{axis}]", members)
+        return planes
+
+    def mask(self, name: str, members: Vertices | None) -> Tensor:
+        """Vertices given as a mask or as indices, as a mask (V,)."""
+        count, device = len(self.vertices), self.vertices.device
+        chosen = torch.zeros(count, dtype=torch.bool, device=device)
+        if members is None:
+            return chosen
+        given = torch.as_tensor(members, device=device)
+        if given.dtype == torch.bool:
+            if given.shape != (count,):
+                raise InputError(
+                    f"{name} must be a mask of the {count} vertices or their indices, "
+                    f"got a mask of shape {tuple(given.shape)}"
+                )
+            return given
+        if given.numel():
+            chosen[check_indices(name, given, (None,), count).long()] = True
+        return chosen
+
+    def of_faces(self, name: str) -> Tensor:
+        """A quantity of the materials for each face, (F,), differentiable."""
+        return torch.cat(
+            [
+                sheet.material.of_faces(name, len(sheet.faces), sheet.faces.device)
+                for sheet in self.sheets
+            ]
+        )
+
+    def masses(self) -> Tensor:
+        """(V,) [kg], a third of each face's mass at each of its corners."""
+        areas = face_areas(self.rest_vertices, self.faces)
+        share = self.of_faces("density") * self.of_faces("thickness") * areas / 3
+        corners = self.faces.long().flatten()
+        return share.new_zeros(len(self.vertices)).index_add(0, corners, share.repeat_interleave(3))
+
+    def edge_moments(self, vertices: Vertices, moment: Sequence[float] | Tensor) -> Tensor:
+        """Moments (E,) [N m] of a couple spread over edges, for `equilibrium` and `Control`.
+
+        vertices: the edges between two of these share it, by length. moment (3,) [N m]: the whole
+        couple as a vector; each edge takes the part along itself, the only one a shell can feel.
+        Raises InputError where no edge lies between the vertices.
+        """
+        between = self._between(self.mask("vertices", vertices))
+        if not bool(between.any()):
+            raise InputError("vertices must have an edge between two of them, got none")
+        couple = torch.as_tensor(moment, dtype=torch.float64, device=self.vertices.device)
+        if couple.shape != (3,):
+            raise InputError(f"moment must have shape (3,), got {tuple(couple.shape)}")
+        ends = self.vertices[self.edges.long()]
+        along = ends[:, 1] - ends[:, 0]
+        total = along.norm(dim=1)[between].sum()
+        return torch.where(between, along @ couple / total, 0.0)
+
+    def _between(self, members: Tensor) -> Tensor:
+        return members[self.edges.long()].all(dim=1)
+
+
