@@ -17,7 +17,6 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.func import grad, hessian, vmap
 
 Constants = tuple[Tensor, ...]
 
@@ -84,12 +83,19 @@ def by_autograd(
 ) -> Elements:
     """Value, gradient and Hessian of a twin by automatic differentiation, slow: for the tests."""
 
-    def one(local: Tensor, *constants: Tensor) -> Tensor:
-        return value(local[None], *(c[None] for c in constants))[0]
-
-    values = value(local, *constants)
-    gradient = vmap(grad(one))(local, *constants) if order > 0 else None
-    second = vmap(hessian(one))(local, *constants) if order > 1 else None
-    if second is not None and project:
+    unknowns = local.detach().requires_grad_()
+    values = value(unknowns, *constants)
+    if order == 0:
+        return Elements(values.detach(), None, None)
+    # elements do not see each other, so the derivatives of the sum are those of each
+    (gradient,) = torch.autograd.grad(values.sum(), unknowns, create_graph=True)
+    if order == 1:
+        return Elements(values.detach(), gradient.detach(), None)
+    rows = [
+        torch.autograd.grad(gradient[:, k].sum(), unknowns, retain_graph=True)[0]
+        for k in range(local.shape[1])
+    ]
+    second = torch.stack(rows, dim=1)
+    if project:
         second = positive_semidefinite(second)
-    return Elements(values, gradient, second)
+    return Elements(values.detach(), gradient.detach(), second)
