@@ -1,0 +1,214 @@
+"""Kernel of the mid-edge bending energy.
+
+With edge vectors e_i (from corner i + 1 to i + 2), lengths l_i, normal n and double area A2, the
+angle of edge i changes with corner j by
+
+    d alpha_i / d x_j = -rho_ij n + (T_i if j = i + 2, -T_i if j = i + 1)
+
+with rho_ij = e_i . e_j / (A2 l_i). The first part is the turn of the normal. The turn of the edge,
+T_i = (d . e_i) (d x e_i) / (l_i |d x e_i|^2), counts where a director d is not perpendicular to it.
+The second derivatives differentiate this once more, with d n / d x_k = c_k n^T, c_k = e_k x n / A2
+and d A2 / d x_k = -A2 c_k.
+"""
+
+import math
+from functools import cache
+from types import SimpleNamespace
+
+import warp as wp
+
+
+@cache
+def kernels() -> SimpleNamespace:
+    """The kernel, in double precision."""
+    home = wp.get_module(f"{__name__}.float64")
+    zero, one, two = (
+        wp.constant(wp.float64(0.0)),
+        wp.constant(wp.float64(1.0)),
+        wp.constant(wp.float64(2.0)),
+    )
+    pi = wp.constant(wp.float64(wp.pi))
+    infinite = wp.constant(wp.float64(math.inf))
+    flattest = wp.constant(wp.float64(1e-12))
+
+    @wp.func(module=home)
+    def yield_law(
+        kappa: wp.float64, limit: wp.float64, hardening: wp.float64, softness: wp.float64
+    ):
+        """(phi, phi' / kappa, (phi'' - phi' / kappa) / kappa^2)"""
+        width = softness * limit
+        over = kappa - limit
+        if kappa <= limit * (one - softness):
+            return wp.vec3d(kappa * kappa / two, one, zero)
+        e = over * over / two + width * width / wp.float64(6.0)
+        f = over
+        s = one
+        if over < width:
+            f = (over + width) * (over + width) / (wp.float64(4.0) * width)
+            s = (over + width) / (two * width)
+            e = f * (over + width) / wp.float64(3.0)
+        h = one / (one + hardening)
+        return wp.vec3d(
+            kappa * kappa / two - h * e,
+            one - h * f / kappa,
+            h * (f / kappa - s) / (kappa * kappa),
+        )
+
+    @wp.func(module=home)
+    def turn_of_edge(d: wp.vec3d, e: wp.vec3d):
+        """T of the module's text."""
+        across = wp.cross(d, e)
+        return wp.dot(d, e) / (wp.length(e) * wp.dot(across, across)) * across
+
+    @wp.func(module=home)
+    def turn_of_edge_slope(d: wp.vec3d, e: wp.vec3d):
+        """Derivative (3, 3) of T in the edge vector."""
+        across = wp.cross(d, e)
+        q = wp.dot(across, across)
+        squared = wp.dot(e, e)
+        de = wp.dot(d, e)
+        grown = e / squared + (wp.dot(d, d) * e - de * d) * (two / q)
+        return (wp.outer(across, d - de * grown) + de * wp.skew(d)) / (wp.sqrt(squared) * q)
+
+    @wp.kernel(module=home, enable_backward=False)
+    def measure_bending(
+        first: int,
+        local: wp.array2d(dtype=wp.float64),
+        directors: wp.array3d(dtype=wp.float64),
+        signs: wp.array2d(dtype=wp.float64),
+        rest_angles: wp.array2d(dtype=wp.float64),
+        stiffness: wp.array3d(dtype=wp.float64),
+        bending: wp.array(dtype=wp.float64),
+        yield_curvature: wp.array(dtype=wp.float64),
+        hardening: wp.array(dtype=wp.float64),
+        softness: wp.array(dtype=wp.float64),
+        order: int,
+        value: wp.array(dtype=wp.float64),
+        gradient: wp.array2d(dtype=wp.float64),
+        hessian: wp.array3d(dtype=wp.float64),
+    ):
+        """Value, then gradient (order > 0), then Hessian (order > 1) of one face."""
+        face = first + wp.tid()
+        e = wp.mat33d()
+        d = wp.mat33d()
+        k = wp.mat33d()
+        for i in range(3):
+            for c in range(3):
+                e[i, c] = local[face, (3 * i + 6) % 9 + c] - local[face, (3 * i + 3) % 9 + c]
+                d[i, c] = directors[face, i, c]
+                k[i, c] = stiffness[face, i, c]
+        dots = e * wp.transpose(e)
+        cross = wp.cross(e[0], e[1])
+        longest = wp.max(dots[0, 0], wp.max(dots[1, 1], dots[2, 2]))
+        area = wp.length(cross)  # twice the area
+        valid = area > flattest * longest
+        for i in range(3):
+            across = wp.cross(d[i], e[i])
+            valid = valid and wp.dot(across, across) > zero
+        if not valid:
+            value[face] = infinite
+            if order > 0:
+                for p in range(12):
+                    gradient[face, p] = zero
+            if order > 1:
+                for p in range(12):
+                    for q in range(12):
+                        hessian[face, p, q] = zero
+            return
+
+        n = cross / area
+        length = wp.vec3d(wp.sqrt(dots[0, 0]), wp.sqrt(dots[1, 1]), wp.sqrt(dots[2, 2]))
+        s = wp.vec3d(signs[face, 0], signs[face, 1], signs[face, 2])
+        g = wp.vec3d()
+        for i in range(3):
+            out = wp.dot(wp.cross(d[i], e[i]), n) / length[i]
+            alpha = s[i] * local[face, 9 + i] + wp.atan2(out, wp.dot(d[i], n))
+            alpha -= two * pi * wp.ceil((alpha - pi) / (two * pi))
+            g[i] = alpha - rest_angles[face, i]
+        kg = k * g
+        scale = bending[face]
+        law = yield_law(
+            wp.sqrt(wp.max(wp.dot(g, kg) / scale, zero)),
+            yield_curvature[face],
+            hardening[face],
+            softness[face],
+        )
+        value[face] = scale * law[0]
+        if order == 0:
+            return
+
+        moment = law[1] * kg
+        turn = wp.mat33d()
+        for i in range(3):
+            turn[i] = turn_of_edge(d[i], e[i])
+            gradient[face, 9 + i] = s[i] * moment[i]
+        weight = wp.vec3d()  # of the edge vectors in v
+        for i in range(3):
+            weight[i] = moment[i] / (area * length[i])
+        v = weight[0] * e[0] + weight[1] * e[1] + weight[2] * e[2]
+        for j in range(3):
+            a = (j + 1) % 3
+            b = (j + 2) % 3
+            part = moment[a] * turn[a] - moment[b] * turn[b] - wp.dot(v, e[j]) * n
+            for c in range(3):
+                gradient[face, 3 * j + c] = part[c]
+        if order == 1:
+            return
+
+        tangent = law[1] * k + (law[2] / scale) * wp.outer(kg, kg)
+        slope = wp.mat33d()
+        rows = wp.int32(3)
+        for j in range(rows):
+            # angles against corner j, one row an angle
+            turned = wp.mat33d()
+            for i in range(3):
+                turned[i] = (-dots[i, j] / (area * length[i])) * n
+            ja = (j + 1) % 3
+            jb = (j + 2) % 3
+            turned[ja] = turned[ja] + turn[ja]
+            turned[jb] = turned[jb] - turn[jb]
+            pulled = tangent * turned
+            for i in range(3):
+                for c in range(3):
+                    entry = s[i] * pulled[i, c]
+                    hessian[face, 9 + i, 3 * j + c] = entry
+                    hessian[face, 3 * j + c, 9 + i] = entry
+                hessian[face, 9 + i, 9 + j] = s[i] * s[j] * tangent[i, j]
+            for l in range(j + 1):
+                other = wp.mat33d()
+                for i in range(3):
+                    other[i] = (-dots[i, l] / (area * length[i])) * n
+                a = (l + 1) % 3
+                b = (l + 2) % 3
+                other[a] = other[a] + turn[a]
+                other[b] = other[b] - turn[b]
+                side = wp.cross(e[l], n) / area
+                sigma = wp.dot(v, e[j])
+                r = (
+                    weight[a] * (e[j] - (dots[a, j] / dots[a, a]) * e[a])
+                    - weight[b] * (e[j] - (dots[b, j] / dots[b, b]) * e[b])
+                    + sigma * side
+                )
+                if l == ja:
+                    r -= v
+                if l == jb:
+                    r += v
+                if l == j:
+                    slope = moment[a] * turn_of_edge_slope(d[a], e[a]) + moment[
+                        b
+                    ] * turn_of_edge_slope(d[b], e[b])
+                else:
+                    i = 3 - j - l
+                    slope = -moment[i] * turn_of_edge_slope(d[i], e[i])
+                block = (
+                    wp.transpose(pulled) * other
+                    - wp.outer(n, r)
+                    - wp.outer(sigma * side, n)
+                    + slope
+                )
+                for p in range(3):
+                    for q in range(3):
+                        hessian[face, 3 * j + p, 3 * l + q] = block[p, q]
+                        hessian[face, 3 * l + q, 3 * j + p] = block[p, q]
+
+    return SimpleNamespace(measure_bending=measure_bending)
