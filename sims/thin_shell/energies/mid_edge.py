@@ -148,4 +148,4 @@ def sample(generator: torch.Generator, n: int) -> tuple[Tensor, Constants]:
     )
 
 
-MID_EDGE = Energy("mid-edge bending", 12, value, evaluate, sample)
+MID_EDGE = Energy("mid-edge bending", 12, value, evaluate, sample, vectors=(0,))
