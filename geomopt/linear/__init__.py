@@ -1,0 +1,15 @@
+"""Sparse symmetric systems: assembly of element matrices, direct and iterative solution.
+
+The way of one Newton step:
+
+    pattern = SparsePattern.of([unknowns_of_elements], size, free)     once a topology
+    solver = DirectSolver(pattern)                                     once a topology
+    values = pattern.assemble([element_matrices], diagonal)
+    step = solver.factorise(values).solve(-gradient[pattern.unknowns])
+"""
+
+from geomopt.linear.direct import DirectSolver, Factor, factorise
+from geomopt.linear.library import SingularMatrix
+from geomopt.linear.pattern import SparsePattern
+
+__all__ = ["DirectSolver", "Factor", "SingularMatrix", "SparsePattern", "factorise"]

@@ -1,0 +1,178 @@
+"""Factorisation by MKL Pardiso, found through the package pypardiso (the `mkl` extra).
+
+The analysis of the pattern is made once for each of two kinds of matrix: L L^T of a positive
+definite one, and L D L^T with 1x1 and 2x2 pivots of an indefinite one. The first is half as dear;
+which of them is tried first follows from the factorisation before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geomopt.errors import BackendUnavailable
+from geomopt.linear.library import SingularMatrix
+from geomopt.linear.pattern import SparsePattern
+
+DEFINITE, INDEFINITE = 2, -2
+ANALYSE, FACTORISE, SOLVE, RELEASE = 11, 22, 33, -1
+NOT_DEFINITE = -4
+MINIMUM_DEGREE, NESTED_DISSECTION = 0, 2
+DISSECT_FROM = 30000  # unknowns; below, minimum degree is as good and found faster
+
+
+@cache
+def _library() -> Any:
+    try:
+        import pypardiso
+
+        return pypardiso.PyPardisoSolver().libmkl
+    except ImportError as error:
+        raise BackendUnavailable(
+            "the solver 'pardiso' needs the package pypardiso: pip install 'geomopt[mkl]'"
+        ) from error
+
+
+def _pointer(array: np.ndarray | None) -> Any:
+    return None if array is None else ctypes.c_void_p(array.ctypes.data)
+
+
+def _call(handle: _Handle, phase: int, right: np.ndarray | None, result: np.ndarray | None) -> int:
+    """One phase; returns the library's error number. Its thread count is this thread's alone."""
+    library = _library()
+    error = ctypes.c_int32(0)
+    integers = [1, 1, handle.kind, phase, len(handle.starts) - 1]
+    count = 1 if right is None else right.shape[1]
+    before = library.MKL_Set_Num_Threads_Local(ctypes.c_int(torch.get_num_threads()))
+    try:
+        library["pardiso"](
+            _pointer(handle.state),
+            *(ctypes.byref(ctypes.c_int32(i)) for i in integers),
+            _pointer(handle.values),
+            _pointer(handle.starts),
+            _pointer(handle.columns),
+            _pointer(handle.order),
+            ctypes.byref(ctypes.c_int32(count)),
+            _pointer(handle.settings),
+            ctypes.byref(ctypes.c_int32(0)),
+            _pointer(right),
+            _pointer(result),
+            ctypes.byref(error),
+        )
+    finally:
+        library.MKL_Set_Num_Threads_Local(ctypes.c_int(before))
+    return error.value
+
+
+class _Handle:
+    """The library's memory for one kind of matrix on one pattern (upper triangle, from 0)."""
+
+    def __init__(self, kind: int, starts: np.ndarray, columns: np.ndarray) -> None:
+        self.kind = kind
+        self.starts, self.columns = starts, columns
+        self.values = np.zeros(len(columns))
+        self.order = np.zeros(len(starts) - 1, dtype=np.int32)
+        self.state = np.zeros(64, dtype=np.int64)
+        self.settings = np.zeros(64, dtype=np.int32)
+        self.settings[0] = 1  # the values below instead of the defaults
+        large = len(starts) > DISSECT_FROM
+        self.settings[1] = NESTED_DISSECTION if large else MINIMUM_DEGREE
+        self.settings[4] = 2  # give the order back
+        self.settings[9] = 13  # pivots below 1e-13 of the norm are moved to it
+        self.settings[20] = 1  # 1x1 and 2x2 pivots
+        self.settings[34] = 1  # indices from 0
+        self.settings[55] = 1  # keep the pivots for `pardiso_getdiag`
+
+
+class Pardiso:
+    """The analyses of one pattern. There is one factor at a time; an older one factors again."""
+
+    name = "pardiso"
+
+    def __init__(self, pattern: SparsePattern) -> None:
+        _library()
+        rows, columns = pattern.rows.cpu().numpy(), pattern.columns.cpu().numpy()
+        places = np.flatnonzero(columns >= rows)
+        counts = np.bincount(rows[places], minlength=pattern.count)
+        self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        self._columns = columns[places].astype(np.int32)
+        self._handles: dict[int, _Handle] = {}
+        self._definite = True
+        self.places = torch.from_numpy(places.astype(np.int32))
+        self.owner: PardisoFactor | None = None
+
+    def handle(self, kind: int) -> _Handle:
+        """The memory of one kind, analysed at its first use and freed with this object."""
+        if kind not in self._handles:
+            handle = _Handle(kind, self._starts, self._columns)
+            error = _call(handle, ANALYSE, None, None)
+            weakref.finalize(self, _call, handle, RELEASE, None, None)
+            if error:
+                raise MemoryError(f"Pardiso could not analyse the pattern, error {error}")
+            self._handles[kind] = handle
+        return self._handles[kind]
+
+    def factorise(self, values: Tensor) -> PardisoFactor:
+        """Factor of the values that stand at `places`."""
+        return PardisoFactor(self, values.numpy())
+
+    def run(self, values: np.ndarray) -> _Handle:
+        """Factorise and return the memory that holds the factor."""
+        kinds = [DEFINITE, INDEFINITE] if self._definite else [INDEFINITE]
+        for kind in kinds:
+            handle = self.handle(kind)
+            handle.values = values
+            error = _call(handle, FACTORISE, None, None)
+            if error == 0:
+                self._definite = kind == DEFINITE or handle.settings[22] == 0
+                return handle
+            if error != NOT_DEFINITE:
+                break
+        raise SingularMatrix(f"Pardiso could not factorise the matrix, error {error}")
+
+
+class PardisoFactor:
+    """One factor, valid in the library's memory until the next."""
+
+    def __init__(self, library: Pardiso, values: np.ndarray) -> None:
+        self._library, self._values = library, values
+        handle = self._hold()
+        self.negative_pivots = int(handle.settings[22]) if handle.kind == INDEFINITE else 0
+        self.pivots = self._pivots(handle)
+
+    def _hold(self) -> _Handle:
+        library = self._library
+        if library.owner is not self:
+            self._handle = library.run(self._values)
+            library.owner = self
+        return self._handle
+
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """Solution of right (n, m)."""
+        right = np.asfortranarray(right)
+        result = np.empty_like(right)
+        error = _call(self._hold(), SOLVE, right, result)
+        if error:
+            raise SingularMatrix(f"Pardiso could not solve, error {error}")
+        return result
+
+    def _pivots(self, handle: _Handle) -> np.ndarray:
+        """Pivot (n,) of each unknown, of a 2x2 pivot the diagonal."""
+        pivots, diagonal = np.empty_like(right := np.empty(len(handle.order))), right
+        error = ctypes.c_int32(0)
+        _library()["pardiso_getdiag"](
+            _pointer(handle.state),
+            _pointer(pivots),
+            _pointer(diagonal),
+            ctypes.byref(ctypes.c_int32(1)),
+            ctypes.byref(error),
+        )
+        result = np.empty_like(pivots)
+        result[handle.order] = pivots
+        return result
