@@ -10,15 +10,22 @@ Symmetric 2x2 tensors are kept as three numbers (11, 22, 12): strains with the e
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from geomopt.launch import launch
+from sims.thin_shell.energies.energy import Constants, Elements
+
+GRAIN = 2048  # triangles worth a thread: half a millisecond of work
 
 
 def columns(local: Tensor, inverse_rest: Tensor) -> tuple[Tensor, Tensor]:
     """The two columns (n, 3) of the deformation gradient of local (n, 9)."""
     x0, x1, x2 = local.reshape(-1, 3, 3).unbind(1)
-    edges = torch.stack((x1 - x0, x2 - x0), -1)
-    return (edges @ inverse_rest).unbind(-1)
+    gradient = torch.stack((x1 - x0, x2 - x0), -1) @ inverse_rest
+    return gradient[..., 0], gradient[..., 1]
 
 
 def green_strain(local: Tensor, inverse_rest: Tensor) -> Tensor:
@@ -26,6 +33,32 @@ def green_strain(local: Tensor, inverse_rest: Tensor) -> Tensor:
     a, b = columns(local, inverse_rest)
     stretch = torch.stack(((a * a).sum(-1), (b * b).sum(-1)), -1)
     return torch.cat(((stretch - 1) / 2, (a * b).sum(-1, keepdim=True)), -1)
+
+
+def evaluate_with(
+    kernel: Any,
+    local: Tensor,
+    constants: Constants,
+    order: int,
+    project: bool = False,
+    extrapolated: Tensor | None = None,
+) -> Elements:
+    """Run a kernel of membrane_kernels.py on triangles local (n, 9) with its three constants.
+
+    With `project` each Hessian that is not positive semi-definite is replaced: the second
+    derivatives in F (6x6) lose their negative eigenvalues, before the rest shape turns them into
+    second derivatives in the corners. One that is positive semi-definite stays as it is.
+    """
+    count = len(local)
+    value = local.new_empty(count)
+    gradient = local.new_empty((count if order > 0 else 0, 9))
+    hessian = local.new_empty((count if order > 1 else 0, 9, 9))
+    strain = local.new_empty((0, 3)) if extrapolated is None else extrapolated.contiguous()
+    arrays = [local.contiguous(), *(constant.contiguous() for constant in constants), strain]
+    flags = [order, int(project), int(extrapolated is not None)]
+    outputs = [value, gradient, hessian]
+    launch(kernel, count, [*arrays, *flags], outputs, split=True, grain=GRAIN)
+    return Elements(value, gradient if order > 0 else None, hessian if order > 1 else None)
 
 
 def random_triangles(generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:

@@ -16,18 +16,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_autograd
-from sims.thin_shell.energies.membrane import columns, random_triangles
+from sims.thin_shell.energies.energy import Constants, Elements, Energy
+from sims.thin_shell.energies.membrane import evaluate_with, green_strain, random_triangles
+from sims.thin_shell.energies.neo_hookean_kernels import kernel
 
 
 def value(local: Tensor, inverse_rest: Tensor, lam: Tensor, mu: Tensor) -> Tensor:
     """Energy (n,) [J] of triangles local (n, 9)."""
-    a, b = columns(local, inverse_rest)
-    aa, bb, ab = (a * a).sum(-1), (b * b).sum(-1), (a * b).sum(-1)
-    determinant = aa * bb - ab * ab
-    log_stretch = determinant.log() / 2
-    energy = mu / 2 * (aa + bb - 2 - 2 * log_stretch) + lam / 2 * log_stretch**2
-    return torch.where(determinant > 0, energy, torch.inf)
+    first, second, shear = green_strain(local, inverse_rest).unbind(-1)
+    growth = 2 * (first + second) + 4 * first * second - shear**2  # det C - 1
+    log_stretch = growth.log1p() / 2
+    energy = mu * (first + second - log_stretch) + lam / 2 * log_stretch**2
+    return torch.where(growth > -1, energy, torch.inf)
 
 
 def evaluate(
@@ -37,8 +37,8 @@ def evaluate(
     project: bool = False,
     extrapolated: Tensor | None = None,
 ) -> Elements:
-    """Value, gradient and Hessian of `value`."""
-    return by_autograd(value, local, constants, order, project)
+    """Value, gradient and Hessian of triangles by kernels; see `evaluate_with`."""
+    return evaluate_with(kernel(), local, constants, order, project)
 
 
 def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:

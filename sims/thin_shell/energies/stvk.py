@@ -13,13 +13,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_autograd
+from sims.thin_shell.energies.energy import Constants, Elements, Energy
 from sims.thin_shell.energies.membrane import (
     columns,
+    evaluate_with,
     green_strain,
     random_stiffness,
     random_triangles,
 )
+from sims.thin_shell.energies.stvk_kernels import kernel
 
 
 def value(local: Tensor, inverse_rest: Tensor, stiffness: Tensor, rest_strain: Tensor) -> Tensor:
@@ -50,8 +52,8 @@ def evaluate(
     project: bool = False,
     extrapolated: Tensor | None = None,
 ) -> Elements:
-    """Value, gradient and Hessian of `value`."""
-    return by_autograd(value, local, constants, order, project)
+    """Value, gradient and Hessian of triangles by kernels; see `evaluate_with`."""
+    return evaluate_with(kernel(), local, constants, order, project, extrapolated)
 
 
 def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:

@@ -30,11 +30,14 @@ import math
 import torch
 from torch import Tensor
 
-from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_autograd
-from sims.thin_shell.energies.membrane import green_strain, random_stiffness, random_triangles
-
-ANGLES = 16  # directions tried before Newton; multiples of a right angle are among them
-ROUNDS = 20  # Newton needs about 5 from there; a few bisections may come first
+from sims.thin_shell.energies.energy import Constants, Elements, Energy
+from sims.thin_shell.energies.membrane import (
+    evaluate_with,
+    green_strain,
+    random_stiffness,
+    random_triangles,
+)
+from sims.thin_shell.energies.tension_field_kernels import ANGLES, ROUNDS, kernel
 
 
 def value(local: Tensor, inverse_rest: Tensor, stiffness: Tensor, slack: Tensor) -> Tensor:
@@ -94,7 +97,7 @@ def _slope(angle: Tensor, strain: Tensor, compliance: Tensor) -> tuple[Tensor, T
 
 @torch.no_grad()
 def _best_direction(strain: Tensor, compliance: Tensor) -> Tensor:
-    """Angle (n,) of the largest N / sqrt(D): the best of a fan, then Newton kept in its interval."""
+    """Angle (n,) of the largest N / sqrt(D): the best of a fan, then Newton in its interval."""
     step = math.pi / ANGLES
     fan = step * torch.arange(ANGLES, dtype=strain.dtype, device=strain.device)
     along, soft = _strip(fan.expand(len(strain), -1), strain[:, None], compliance[:, None])[:2]
@@ -116,8 +119,8 @@ def evaluate(
     project: bool = False,
     extrapolated: Tensor | None = None,
 ) -> Elements:
-    """Value, gradient and Hessian of `value`."""
-    return by_autograd(value, local, constants, order, project)
+    """Value, gradient and Hessian of triangles by kernels; see `evaluate_with`."""
+    return evaluate_with(kernel(), local, constants, order, project)
 
 
 def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
