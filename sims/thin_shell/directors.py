@@ -94,13 +94,13 @@ def directors_in_plane(directors: Tensor, normal: Tensor) -> Tensor:
 
 
 def mid_edge_stiffness(
-    corners: Tensor, moduli: Tensor, thickness: Tensor, axes: Tensor | None = None
+    corners: Tensor, moduli: Tensor, thickness: Tensor, axes: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Stiffness of the three angles of each face (F, 3, 3) [J], and its `bending` (F,) [J m2].
 
     corners (F, 3, 3): rest corners [m]. moduli (F, 3, 3): plane stress moduli C [Pa] in the order
-    11, 22, 12 with engineering shear. thickness (F,) [m]. axes (F, 2, 3): unit vectors 1 and 2 of C
-    in the rest face; any frame of the face if not given, which only an isotropic C allows.
+    11, 22, 12 with engineering shear, in the axes (F, 2, 3), orthonormal in the rest face; see
+    `membrane_constants`. thickness (F,) [m].
 
         K_ij = A t^3 / 12 * 4 / (h_i h_j) * (m_i m_i^T : C : m_j m_j^T)
 
@@ -112,9 +112,6 @@ def mid_edge_stiffness(
     double_area, normal = _area(corners)
     lengths = torch.linalg.vector_norm(edges, dim=-1)
     outward = torch.linalg.cross(edges, normal[:, None]) / lengths[..., None]
-    if axes is None:
-        first = edges[:, 2] / lengths[:, 2:]
-        axes = torch.stack([first, torch.linalg.cross(normal, first)], dim=1)
     a, b = (outward @ axes.mT).unbind(-1)
     modes = torch.stack([a * a, b * b, 2 * a * b], dim=-1)
     modes = modes * (2 * lengths / double_area[:, None])[..., None]
