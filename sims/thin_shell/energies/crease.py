@@ -22,8 +22,16 @@ yield curvature is an elastic element. All of it can be differentiated twice, al
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+
+def wrapped(angle: Tensor) -> Tensor:
+    """The same angle within half a turn of zero [rad]."""
+    turn = 2.0 * math.pi
+    return angle - turn * torch.round(angle.detach() / turn)
 
 
 def _flowing(

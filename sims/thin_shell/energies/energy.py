@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from geomopt.launch import launch
+
 Constants = tuple[Tensor, ...]
+ELEMENTS_PER_THREAD = 2048  # below it a second thread costs more than it gains
 
 
 class Elements(NamedTuple):
@@ -99,3 +102,32 @@ def by_autograd(
     if project:
         second = positive_semidefinite(second)
     return Elements(values.detach(), gradient.detach(), second)
+
+
+def by_kernel(
+    kernel: Any, local: Tensor, constants: Constants, order: int, project: bool = False
+) -> Elements:
+    """Value, gradient and Hessian by one Warp kernel, whose projection clamps all eigenvalues.
+
+    The kernel takes local, the constants and the order, and writes value (n,), gradient (n, size)
+    and hessian (n, size, size) as far as the order asks; the others come without elements.
+    """
+    n, size = local.shape
+    value, gradient, hessian = (
+        torch.empty(
+            n if rank <= order else 0, *(size,) * rank, dtype=torch.float64, device=local.device
+        )
+        for rank in range(3)
+    )
+    inputs = [tensor.to(torch.float64).contiguous() for tensor in (local, *constants)]
+    launch(
+        kernel,
+        n,
+        [*inputs, order],
+        [value, gradient, hessian],
+        split=True,
+        grain=ELEMENTS_PER_THREAD,
+    )
+    if order > 1 and project:
+        hessian = positive_semidefinite(hessian)
+    return Elements(value, gradient if order > 0 else None, hessian if order > 1 else None)

@@ -7,14 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from sims.thin_shell.energies.crease import crease_energy
-from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_autograd
+from sims.thin_shell.energies.crease import crease_energy, wrapped
+from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_kernel
+from sims.thin_shell.energies.hinge_kernels import kernel
 
-
-def wrapped(angle: Tensor) -> Tensor:
-    """The angle within half a turn of zero, [-pi, pi]."""
-    turn = 2.0 * math.pi
-    return angle - turn * torch.round(angle.detach() / turn)
+FLATTEST = 1e-12  # double area over the longest edge squared; below it a face has no normal
 
 
 def hinge_angle(local: Tensor) -> Tensor:
@@ -22,17 +19,28 @@ def hinge_angle(local: Tensor) -> Tensor:
 
     local (n, 12): a, b, c, d. The edge runs from a to b, the first face is (a, b, c), the second
     (b, a, d), both counter-clockwise. atan2((n1 x n2) . e, n1 . n2) in (-pi, pi], positive on a
-    sphere with outward normals.
+    sphere with outward normals; zero where a face has no normal.
     """
+    return _angle(local)[0]
+
+
+def _angle(local: Tensor) -> tuple[Tensor, Tensor]:
+    """The angle, and whether the hinge (n,) has one."""
     a, b, c, d = local.unflatten(1, (4, 3)).unbind(1)
     edge = b - a
-    first = torch.linalg.cross(edge, c - a)
-    second = torch.linalg.cross(d - a, edge)
-    sine = (torch.linalg.cross(first, second) * edge).sum(1) / edge.norm(dim=1)
-    return torch.atan2(sine, (first * second).sum(1))
+    normals, valid = [], torch.ones(len(local), dtype=torch.bool, device=local.device)
+    for side, sign in ((c - a, 1.0), (d - b, -1.0)):
+        normal = torch.linalg.cross(sign * edge, side)
+        longest = torch.maximum(edge.square().sum(1), side.square().sum(1))
+        valid &= normal.square().sum(1) > (FLATTEST * longest) ** 2
+        normals.append(normal)
+    along = torch.where(valid[:, None], edge, 1.0)
+    sine = (torch.linalg.cross(*normals) * along).sum(1) / torch.linalg.vector_norm(along, dim=1)
+    cosine = (normals[0] * normals[1]).sum(1)
+    return torch.atan2(torch.where(valid, sine, 0.0), torch.where(valid, cosine, 1.0)), valid
 
 
-def _value(
+def value(
     local: Tensor,
     rest_angle: Tensor,
     stiffness: Tensor,
@@ -41,38 +49,47 @@ def _value(
     hardening: Tensor,
     softness: Tensor,
 ) -> Tensor:
-    turn = wrapped(hinge_angle(local) - rest_angle)
-    elastic = 0.5 * stiffness * turn**2
-    return crease_energy(elastic, bending, yield_curvature, hardening, softness)
+    """Energy (n,) [J] of hinges local (n, 12); infinite where a face has no normal."""
+    angle, valid = _angle(local)
+    elastic = 0.5 * stiffness * wrapped(angle - rest_angle) ** 2
+    energy = crease_energy(elastic, bending, yield_curvature, hardening, softness)
+    return torch.where(valid, energy, math.inf)
 
 
-def _evaluate(
+def evaluate(
     local: Tensor,
     constants: Constants,
     order: int,
     project: bool = False,
     extrapolated: Tensor | None = None,
 ) -> Elements:
-    return by_autograd(_value, local, constants, order, project)
+    """Value, gradient and Hessian by the kernel; derivatives are zero at an infinite energy."""
+    return by_kernel(kernel(), local, constants, order, project)
 
 
-def _sample(generator: torch.Generator, n: int) -> tuple[Tensor, Constants]:
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        drawn = torch.rand(n, *shape, generator=generator, dtype=torch.float64)
+def random_yield(generator: torch.Generator, n: int) -> Constants:
+    """Random constants of hinges of a centimetre: a third elastic, others near or over yield."""
+
+    def uniform(low: float, high: float) -> Tensor:
+        drawn = torch.rand(n, generator=generator, dtype=torch.float64)
         return low + (high - low) * drawn
 
-    flat = torch.tensor([0.0, 0, 0, 0, 1, 0, -0.8, 0.4, 0, 0.8, 0.6, 0], dtype=torch.float64)
-    local = 0.01 * (flat + uniform(-0.3, 0.3, 12))
     stiffness = uniform(1e-3, 2e-3)
-    constants = (
+    return (
         uniform(-0.3, 0.3),
         stiffness,
         stiffness * uniform(0.008, 0.01) ** 2,
-        torch.where(uniform(0.0, 1.0) < 0.3, math.inf, uniform(10.0, 60.0)),
+        torch.where(uniform(0.0, 3.0) < 1.0, math.inf, uniform(10.0, 60.0)),
         uniform(0.0, 0.5),
         uniform(0.2, 0.5),
     )
-    return local, constants
 
 
-HINGE = Energy(name="hinge", size=12, value=_value, evaluate=_evaluate, sample=_sample, points=4)
+def sample(generator: torch.Generator, n: int) -> tuple[Tensor, Constants]:
+    """Random pairs of triangles of a centimetre, bent up to about a radian."""
+    flat = torch.tensor([0.0, 0, 0, 0, 1, 0, -0.8, 0.4, 0, 0.8, 0.6, 0], dtype=torch.float64)
+    noise = torch.rand(n, 12, generator=generator, dtype=torch.float64) - 0.5
+    return 0.01 * (flat + 0.6 * noise), random_yield(generator, n)
+
+
+HINGE = Energy(name="hinge", size=12, value=value, evaluate=evaluate, sample=sample, points=4)
