@@ -16,10 +16,9 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from geomopt.errors import BackendUnavailable, InputError, check_tensor
-from geomopt.launch import launch
 from geomopt.linear.library import Library, LibraryFactor, SingularMatrix
 from geomopt.linear.pardiso import Pardiso
-from geomopt.linear.pattern import SparsePattern
+from geomopt.linear.pattern import SparsePattern, launch_rows
 from geomopt.linear.pattern_kernels import kernels
 from geomopt.linear.superlu import SuperLU
 
@@ -70,7 +69,7 @@ class DirectSolver:
         library = self._library
         scaled = torch.empty(len(library.places), dtype=torch.float64)
         inputs = [library.places, self._rows_of, self._columns_of, scale, host]
-        launch(kernels().scale_entries, len(scaled), inputs, [scaled], split=True)
+        launch_rows(kernels().scale_entries, inputs, [scaled], len(scaled))
         try:
             return Factor(self, host, scale, library.factorise(scaled))
         except SingularMatrix as error:

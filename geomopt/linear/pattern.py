@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,15 @@ from geomopt.errors import InputError, check_indices, check_tensor
 from geomopt.launch import launch
 from geomopt.linear.pattern_kernels import kernels
 
-GRAIN = 4096  # sums worth a thread
+CHUNK = 256  # sums that a CPU thread takes in a row
+GRAIN = 16  # chunks worth a thread
+
+
+def launch_rows(kernel: Any, inputs: Sequence[Any], outputs: Sequence[Tensor], count: int) -> None:
+    """Run a kernel of `pattern_kernels` over `count` independent rows."""
+    chunk = 1 if outputs[0].is_cuda else CHUNK
+    given = [count, chunk, *inputs]
+    launch(kernel, -(-count // chunk), given, outputs, split=True, grain=GRAIN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +43,7 @@ class Gather:
     def add(self, entries: Tensor, sums: Tensor) -> None:
         """Add `entries`, flat and contiguous, to `sums` in place."""
         inputs = [self.targets, self.starts, self.sources, entries]
-        count = len(self.targets)
-        launch(kernels().add_contributions, count, inputs, [sums], split=True, grain=GRAIN)
+        launch_rows(kernels().add_contributions, inputs, [sums], len(self.targets))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +53,8 @@ class SparsePattern:
     size: number of all unknowns. unknowns (n,) int64: the free ones, ascending, which are the rows
     of the matrix. starts (n + 1,), columns (nnz,) int32: compressed rows with ascending columns; by
     symmetry the same arrays are compressed columns. diagonal (n,) int64: place of each diagonal
-    entry, which is stored whether or not an element touches it.
+    entry, which is stored whether or not an element touches it. mirror (nnz,) int32: place of each
+    entry in the upper triangle, which is what is summed; the lower one is its copy.
     """
 
     size: int
@@ -53,6 +62,7 @@ class SparsePattern:
     starts: Tensor
     columns: Tensor
     diagonal: Tensor
+    mirror: Tensor
     blocks: tuple[Tensor, ...]
     matrix_sums: tuple[Gather, ...]
     vector_sums: tuple[Gather, ...]
@@ -85,11 +95,10 @@ class SparsePattern:
         indices = [block.cpu().numpy() for block in blocks]
         found = [_matrix_entries(numbers[index], count) for index in indices]
         own = np.arange(count, dtype=np.int64) * (count + 1)
-        keys = own
-        for pairs, _, _ in found:
-            keys = np.union1d(keys, pairs)
-        if keys.size > np.iinfo(np.int32).max:
-            raise InputError(f"the matrix must have less than 2^31 nonzeros, got {keys.size}")
+        # a stable sort merges runs that are sorted already
+        keys = np.sort(np.concatenate([own, *(pairs for pairs, _, _ in found)]), kind="stable")
+        keys = keys[np.diff(keys, prepend=-1) > 0]
+        starts, columns, mirror = _mirrored(keys, count)
 
         def tensor(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device)
@@ -97,14 +106,14 @@ class SparsePattern:
         def gather(targets: np.ndarray, starts: np.ndarray, sources: np.ndarray) -> Gather:
             return Gather(*(tensor(a.astype(np.int32)) for a in (targets, starts, sources)))
 
-        rows = keys // max(count, 1)
-        starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))])
+        rows = np.repeat(np.arange(count, dtype=np.int32), np.diff(starts))
         return cls(
             size=size,
             unknowns=tensor(np.flatnonzero(mask)),
-            starts=tensor(starts.astype(np.int32)),
-            columns=tensor((keys - rows * count).astype(np.int32)),
-            diagonal=tensor(np.searchsorted(keys, own)),
+            starts=tensor(starts),
+            columns=tensor(columns),
+            diagonal=tensor(np.flatnonzero(rows == columns)),
+            mirror=tensor(mirror),
             blocks=tuple(block.long().to(device) for block in blocks),
             matrix_sums=tuple(
                 gather(np.searchsorted(keys, pairs), begin, sources)
@@ -134,15 +143,18 @@ class SparsePattern:
     def assemble(self, matrices: Sequence[Tensor], diagonal: Tensor | None = None) -> Tensor:
         """Values (nnz,) float64 of the sum of element matrices (n_b, k_b, k_b), one per block.
 
-        diagonal (size,): what is added to the diagonal, fixed unknowns included and passed over.
+        Only one of each two mirrored entries is read. diagonal (size,): what is added to the
+        diagonal, with entries of fixed unknowns, which are passed over.
         """
         self._check("matrices", matrices, 2)
-        values = torch.zeros(self.nonzeros, dtype=torch.float64, device=self.columns.device)
+        half = (self.nonzeros + self.count) // 2
+        upper = torch.zeros(half, dtype=torch.float64, device=self.columns.device)
+        for sums, entries in zip(self.matrix_sums, matrices, strict=True):
+            sums.add(_flat(entries), upper)
+        values = upper.index_select(0, self.mirror)
         if diagonal is not None:
             check_tensor("diagonal", diagonal, (self.size,), finite=False)
-            values[self.diagonal] = diagonal[self.unknowns].double()
-        for sums, entries in zip(self.matrix_sums, matrices, strict=True):
-            sums.add(_flat(entries), values)
+            values[self.diagonal] += diagonal.detach().double()[self.unknowns]
         return values
 
     def assemble_vector(self, vectors: Sequence[Tensor]) -> Tensor:
@@ -169,7 +181,7 @@ class SparsePattern:
         check_tensor("vector", vector, (self.count,), finite=False)
         result = torch.empty_like(vector, dtype=torch.float64)
         inputs = [self.starts, self.columns, _flat(values), _flat(vector)]
-        launch(kernels().multiply, self.count, inputs, [result], split=True, grain=GRAIN)
+        launch_rows(kernels().multiply, inputs, [result], self.count)
         return result
 
     def matrix(self, values: Tensor) -> csc_array:
@@ -215,30 +227,51 @@ def _vector_entries(index: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarra
 def _matrix_entries(index: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct pairs row * count + column of the elements, and starts and sources of their sums.
 
-    index (n, k): unknowns of the elements, where `count` stands for a fixed one.
+    Pairs of the upper triangle, ascending. index (n, k): unknowns of the elements, where `count`
+    stands for a fixed one.
     """
     elements, size = index.shape
-    # by row: the places (element, corner) of each unknown, and for each the k entries of that row
-    starts, places = _sorted_places(index.reshape(-1), count + 1)
-    places = places[: starts[count]]
-    columns = index[places // max(size, 1)]
-    sources = places[:, None].astype(np.int64) * size + np.arange(size)
     if elements * size * size > np.iinfo(np.int32).max:
         raise InputError(
             f"a block must have less than 2^31 entries, got {elements} elements of {size} unknowns"
         )
-    # by column, keeping the order of rows; the pattern is symmetric, so (column, row) serves
-    by_row = csr_array(
-        (sources.astype(np.int32).reshape(-1), columns.reshape(-1), starts[: count + 1] * size),
-        shape=(count, count + 1),
-    )
-    by_column = by_row.tocsc()
-    stored = by_column.indptr[count]
-    keys = np.repeat(np.arange(count, dtype=np.int64) * count, np.diff(by_column.indptr[:-1]))
-    keys += by_column.indices[:stored]
+    # by column: the places (element, corner) of each unknown, and for each the k entries of it
+    starts, places = _sorted_places(index.reshape(-1), count + 1)
+    places = places[: starts[count]]
+    columns = np.repeat(np.arange(count, dtype=np.int32), np.diff(starts[: count + 1]))
+    rows = index[places // max(size, 1)]
+    sources = places[:, None] * np.int32(size) + np.arange(size, dtype=np.int32)
+    kept = rows <= columns[:, None]
+    stored = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])[starts[: count + 1]]
+    # by row, keeping the order of columns; the entries are mirrored: (column, row) is read
+    by_row = csc_array(
+        (sources[kept], rows[kept], stored.astype(np.int32)), shape=(count, count)
+    ).tocsr()
+    keys = np.repeat(np.arange(count, dtype=np.int64) * count, np.diff(by_row.indptr))
+    keys += by_row.indices
     first = np.flatnonzero(np.diff(keys, prepend=-1))
-    entry = by_column.data[:stored].astype(np.int64)
-    # sorted by (column, row): transposed entries make it sorted by (row, column)
-    corner = entry % max(size * size, 1)
-    entry += (corner % max(size, 1)) * size + corner // max(size, 1) - corner
-    return keys[first], np.append(first, stored), entry
+    return keys[first], np.append(first, len(keys)), by_row.data
+
+
+def _mirrored(keys: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """starts, columns of a symmetric matrix and the place of each entry among `keys`, its upper."""
+    if 2 * keys.size > np.iinfo(np.int32).max:
+        raise InputError(f"a matrix must have less than 2^31 nonzeros, got {2 * keys.size}")
+    rows = (keys // max(count, 1)).astype(np.int32)
+    columns = (keys - rows * np.int64(count)).astype(np.int32)
+    places = np.arange(keys.size, dtype=np.int32)
+    shape = (count, count)
+    begin = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]).astype(np.int32)
+    lower = csr_array((places, columns, begin), shape=shape).tocsc()
+    # each row: the mirrored entries left of the diagonal, then its own from the diagonal on
+    ahead = np.diff(lower.indptr) - 1
+    starts = np.concatenate([[0], np.cumsum(ahead + np.diff(begin))]).astype(np.int32)
+    result = np.empty((2, starts[-1]), dtype=np.int32)
+    own = starts[:-1] + ahead - begin[:-1]
+    at = places + own[rows]
+    result[:, at] = columns, places
+    owner = np.repeat(np.arange(count, dtype=np.int32), np.diff(lower.indptr))
+    at = np.arange(keys.size) + (starts[:-1] - lower.indptr[:-1])[owner]
+    left = lower.indices != owner
+    result[:, at[left]] = lower.indices[left], lower.data[left]
+    return starts, result[0], result[1]

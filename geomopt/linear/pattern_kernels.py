@@ -1,4 +1,8 @@
-"""Kernels that gather sums in a fixed order, and the product of a sparse matrix with a vector."""
+"""Kernels that gather sums in a fixed order, and the product of a sparse matrix with a vector.
+
+A sum has few terms, so on CPU each thread takes `chunk` of them in a row: starting it costs more
+than a sum. On CUDA the chunk is 1.
+"""
 
 from functools import cache
 from types import SimpleNamespace
@@ -14,39 +18,53 @@ def kernels() -> SimpleNamespace:
     @wp.kernel(module=home, enable_backward=False)
     def add_contributions(
         first: int,
+        count: int,
+        chunk: int,
         targets: wp.array(dtype=wp.int32),
         starts: wp.array(dtype=wp.int32),
         sources: wp.array(dtype=wp.int32),
         entries: wp.array(dtype=wp.float64),
         sums: wp.array(dtype=wp.float64),
     ):
-        """Add to one sum the entries that belong to it; no other thread holds that sum."""
-        i = first + wp.tid()
-        total = wp.float64(0.0)
-        for k in range(starts[i], starts[i + 1]):
-            total += entries[sources[k]]
-        target = targets[i]
-        sums[target] = sums[target] + total
+        """Add to each sum the entries that belong to it; no other thread holds that sum."""
+        begin = (first + wp.tid()) * chunk
+        k = starts[begin]
+        for i in range(begin, wp.min(begin + chunk, count)):
+            total = wp.float64(0.0)
+            stop = starts[i + 1]
+            while k < stop:
+                total += entries[sources[k]]
+                k += 1
+            target = targets[i]
+            sums[target] = sums[target] + total
 
     @wp.kernel(module=home, enable_backward=False)
     def multiply(
         first: int,
+        count: int,
+        chunk: int,
         starts: wp.array(dtype=wp.int32),
         columns: wp.array(dtype=wp.int32),
         values: wp.array(dtype=wp.float64),
         vector: wp.array(dtype=wp.float64),
         product: wp.array(dtype=wp.float64),
     ):
-        """One row of matrix times vector."""
-        row = first + wp.tid()
-        total = wp.float64(0.0)
-        for k in range(starts[row], starts[row + 1]):
-            total += values[k] * vector[columns[k]]
-        product[row] = total
+        """Rows of matrix times vector."""
+        begin = (first + wp.tid()) * chunk
+        k = starts[begin]
+        for row in range(begin, wp.min(begin + chunk, count)):
+            total = wp.float64(0.0)
+            stop = starts[row + 1]
+            while k < stop:
+                total += values[k] * vector[columns[k]]
+                k += 1
+            product[row] = total
 
     @wp.kernel(module=home, enable_backward=False)
     def scale_entries(
         first: int,
+        count: int,
+        chunk: int,
         places: wp.array(dtype=wp.int32),
         rows: wp.array(dtype=wp.int32),
         columns: wp.array(dtype=wp.int32),
@@ -54,9 +72,10 @@ def kernels() -> SimpleNamespace:
         values: wp.array(dtype=wp.float64),
         scaled: wp.array(dtype=wp.float64),
     ):
-        """An entry of D A D, picked from the values of A."""
-        i = first + wp.tid()
-        scaled[i] = values[places[i]] * scale[rows[i]] * scale[columns[i]]
+        """Entries of D A D, picked from the values of A."""
+        begin = (first + wp.tid()) * chunk
+        for i in range(begin, wp.min(begin + chunk, count)):
+            scaled[i] = values[places[i]] * scale[rows[i]] * scale[columns[i]]
 
     return SimpleNamespace(
         add_contributions=add_contributions, multiply=multiply, scale_entries=scale_entries
