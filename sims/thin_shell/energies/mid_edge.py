@@ -20,13 +20,11 @@ import math
 import torch
 from torch import Tensor
 
-from geomopt.launch import launch
-from sims.thin_shell.energies.crease import crease_energy
-from sims.thin_shell.energies.energy import Constants, Elements, Energy, positive_semidefinite
-from sims.thin_shell.energies.mid_edge_kernels import kernels
+from sims.thin_shell.energies.crease import crease_energy, wrapped
+from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_kernel
+from sims.thin_shell.energies.mid_edge_kernels import kernel
 
 FLATTEST = 1e-12  # twice the area over the longest edge squared; below it a face has no normal
-FACES_PER_THREAD = 1024  # a face costs about half a microsecond
 
 
 def corner_angles(local: Tensor, directors: Tensor, signs: Tensor) -> Tensor:
@@ -35,7 +33,7 @@ def corner_angles(local: Tensor, directors: Tensor, signs: Tensor) -> Tensor:
     local (n, 12): corners x0, x1, x2 (counter-clockwise) [m], then psi0, psi1, psi2 [rad] of the
     edges opposite to them. directors (n, 3, 3): row i is the reference director of edge i; it need
     not be perpendicular to the edge, only its perpendicular part counts. signs (n, 3): +1 where the
-    edge runs as the face does, -1 where it runs against it. Angles are wrapped to (-pi, pi]:
+    edge runs as the face does, -1 where it runs against it. Angles stay within half a turn of zero:
 
         alpha_i = signs_i psi_i + atan2(d_i . m_i, d_i . n)
 
@@ -53,17 +51,15 @@ def _angles(local: Tensor, directors: Tensor, signs: Tensor) -> tuple[Tensor, Te
     longest = edges.detach().square().sum(-1).amax(1)
     valid = normal.detach().square().sum(-1) > (FLATTEST * longest) ** 2
     # a director along its edge has no angle about it
-    valid &= (along.detach() != 0).any(-1).all(1)
-    edges = torch.where(valid[:, None, None], edges, torch.ones_like(edges))
-    normal = torch.where(valid[:, None], normal, torch.ones_like(normal))
+    valid &= (along.detach().square().sum(-1) > 0).all(1)
+    edges = torch.where(valid[:, None, None], edges, 1.0)
+    normal = torch.where(valid[:, None], normal, 1.0)
     lengths = torch.linalg.vector_norm(edges, dim=-1)
     up = (directors * normal[:, None]).sum(-1)
     out = (along * normal[:, None]).sum(-1) / lengths
-    one = torch.ones_like(up)
-    tilt = torch.atan2(torch.where(valid[:, None], out, one), torch.where(valid[:, None], up, one))
-    raw = signs * local[:, 9:] + tilt
-    wrapped = raw - 2 * math.pi * torch.ceil((raw.detach() - math.pi) / (2 * math.pi))
-    return torch.where(valid[:, None], wrapped, torch.zeros_like(wrapped)), valid
+    tilt = torch.atan2(torch.where(valid[:, None], out, 0.0), torch.where(valid[:, None], up, 1.0))
+    angles = wrapped(signs * local[:, 9:] + tilt)
+    return torch.where(valid[:, None], angles, 0.0), valid
 
 
 def value(
@@ -82,7 +78,7 @@ def value(
     g = angles - rest_angles
     elastic = (g[:, None] @ stiffness @ g[:, :, None])[:, 0, 0] / 2
     energy = crease_energy(elastic, bending, yield_curvature, hardening, softness)
-    return torch.where(valid, energy, torch.full_like(energy, math.inf))
+    return torch.where(valid, energy, math.inf)
 
 
 def evaluate(
@@ -92,30 +88,12 @@ def evaluate(
     project: bool = False,
     extrapolated: Tensor | None = None,
 ) -> Elements:
-    """The kernels, see `Evaluate`. Where the energy is infinite the derivatives are zero.
+    """Value, gradient and Hessian by the kernel; derivatives are zero at an infinite energy.
 
     The Hessian is J^T S J + sum_i M_i d2 alpha_i with moments M and the tangent S of the law, which
     is never indefinite. Projection clamps the eigenvalues of the whole 12 by 12 matrix.
     """
-    n = len(local)
-    values, gradient, hessian = (
-        torch.empty(
-            n if rank <= order else 0, *(12,) * rank, dtype=torch.float64, device=local.device
-        )
-        for rank in range(3)
-    )
-    inputs = [tensor.to(torch.float64).contiguous() for tensor in (local, *constants)]
-    launch(
-        kernels().measure_bending,
-        n,
-        [*inputs, order],
-        [values, gradient, hessian],
-        split=True,
-        grain=FACES_PER_THREAD,
-    )
-    if order > 1 and project:
-        hessian = positive_semidefinite(hessian)
-    return Elements(values, gradient if order > 0 else None, hessian if order > 1 else None)
+    return by_kernel(kernel(), local, constants, order, project)
 
 
 def sample(generator: torch.Generator, n: int) -> tuple[Tensor, Constants]:
@@ -148,4 +126,6 @@ def sample(generator: torch.Generator, n: int) -> tuple[Tensor, Constants]:
     )
 
 
-MID_EDGE = Energy("mid-edge bending", 12, value, evaluate, sample, vectors=(0,))
+MID_EDGE = Energy(
+    name="mid-edge", size=12, value=value, evaluate=evaluate, sample=sample, vectors=(0,)
+)

@@ -13,46 +13,23 @@ and d A2 / d x_k = -A2 c_k.
 
 import math
 from functools import cache
-from types import SimpleNamespace
+from typing import Any
 
 import warp as wp
 
+from sims.thin_shell.energies.crease_kernels import crease_law
+
+ZERO = wp.constant(wp.float64(0.0))
+TWO = wp.constant(wp.float64(2.0))
+TURN = wp.constant(wp.float64(2.0 * math.pi))
+INFINITE = wp.constant(wp.float64(math.inf))
+FLATTEST = wp.constant(wp.float64(1e-12))
+
 
 @cache
-def kernels() -> SimpleNamespace:
-    """The kernel, in double precision."""
+def kernel() -> Any:
+    """Value, gradient and Hessian of faces."""
     home = wp.get_module(f"{__name__}.float64")
-    zero, one, two = (
-        wp.constant(wp.float64(0.0)),
-        wp.constant(wp.float64(1.0)),
-        wp.constant(wp.float64(2.0)),
-    )
-    pi = wp.constant(wp.float64(wp.pi))
-    infinite = wp.constant(wp.float64(math.inf))
-    flattest = wp.constant(wp.float64(1e-12))
-
-    @wp.func(module=home)
-    def yield_law(
-        kappa: wp.float64, limit: wp.float64, hardening: wp.float64, softness: wp.float64
-    ):
-        """(phi, phi' / kappa, (phi'' - phi' / kappa) / kappa^2)"""
-        width = softness * limit
-        over = kappa - limit
-        if kappa <= limit * (one - softness):
-            return wp.vec3d(kappa * kappa / two, one, zero)
-        e = over * over / two + width * width / wp.float64(6.0)
-        f = over
-        s = one
-        if over < width:
-            f = (over + width) * (over + width) / (wp.float64(4.0) * width)
-            s = (over + width) / (two * width)
-            e = f * (over + width) / wp.float64(3.0)
-        h = one / (one + hardening)
-        return wp.vec3d(
-            kappa * kappa / two - h * e,
-            one - h * f / kappa,
-            h * (f / kappa - s) / (kappa * kappa),
-        )
 
     @wp.func(module=home)
     def turn_of_edge(d: wp.vec3d, e: wp.vec3d):
@@ -67,7 +44,7 @@ def kernels() -> SimpleNamespace:
         q = wp.dot(across, across)
         squared = wp.dot(e, e)
         de = wp.dot(d, e)
-        grown = e / squared + (wp.dot(d, d) * e - de * d) * (two / q)
+        grown = e / squared + (wp.dot(d, d) * e - de * d) * (TWO / q)
         return (wp.outer(across, d - de * grown) + de * wp.skew(d)) / (wp.sqrt(squared) * q)
 
     @wp.kernel(module=home, enable_backward=False)
@@ -101,19 +78,19 @@ def kernels() -> SimpleNamespace:
         cross = wp.cross(e[0], e[1])
         longest = wp.max(dots[0, 0], wp.max(dots[1, 1], dots[2, 2]))
         area = wp.length(cross)  # twice the area
-        valid = area > flattest * longest
+        valid = area > FLATTEST * longest
         for i in range(3):
             across = wp.cross(d[i], e[i])
-            valid = valid and wp.dot(across, across) > zero
+            valid = valid and wp.dot(across, across) > ZERO
         if not valid:
-            value[face] = infinite
+            value[face] = INFINITE
             if order > 0:
                 for p in range(12):
-                    gradient[face, p] = zero
+                    gradient[face, p] = ZERO
             if order > 1:
                 for p in range(12):
                     for q in range(12):
-                        hessian[face, p, q] = zero
+                        hessian[face, p, q] = ZERO
             return
 
         n = cross / area
@@ -123,17 +100,17 @@ def kernels() -> SimpleNamespace:
         for i in range(3):
             out = wp.dot(wp.cross(d[i], e[i]), n) / length[i]
             alpha = s[i] * local[face, 9 + i] + wp.atan2(out, wp.dot(d[i], n))
-            alpha -= two * pi * wp.ceil((alpha - pi) / (two * pi))
+            alpha -= TURN * wp.rint(alpha / TURN)
             g[i] = alpha - rest_angles[face, i]
         kg = k * g
-        scale = bending[face]
-        law = yield_law(
-            wp.sqrt(wp.max(wp.dot(g, kg) / scale, zero)),
+        law = crease_law(
+            wp.dot(g, kg) / TWO,
+            bending[face],
             yield_curvature[face],
             hardening[face],
             softness[face],
         )
-        value[face] = scale * law[0]
+        value[face] = law[0]
         if order == 0:
             return
 
@@ -155,7 +132,7 @@ def kernels() -> SimpleNamespace:
         if order == 1:
             return
 
-        tangent = law[1] * k + (law[2] / scale) * wp.outer(kg, kg)
+        tangent = law[1] * k + law[2] * wp.outer(kg, kg)
         slope = wp.mat33d()
         rows = wp.int32(3)
         for j in range(rows):
@@ -211,4 +188,4 @@ def kernels() -> SimpleNamespace:
                         hessian[face, 3 * j + p, 3 * l + q] = block[p, q]
                         hessian[face, 3 * l + q, 3 * j + p] = block[p, q]
 
-    return SimpleNamespace(measure_bending=measure_bending)
+    return measure_bending
