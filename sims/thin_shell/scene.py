@@ -27,6 +27,10 @@ class Scene:
     a right angle. Vertices are given as a mask (V,) or as indices. Held coordinates may be driven,
     see `Control`. gravity (3,) [m/s^2].
 
+    From these follow held (V, 3), coordinates that do not move freely; clamped_edges (E,), edges
+    between two clamped vertices; plane_edges, {axis: indices} of boundary edges in a symmetry
+    plane; held_edges (E,), both of these, all as masks where not said otherwise.
+
     Raises InputError for masks and indices that do not fit the scene.
     """
 
@@ -39,8 +43,10 @@ class Scene:
     vertices: Tensor = field(init=False, repr=False)
     rest_vertices: Tensor = field(init=False, repr=False)
     topology: Topology = field(init=False, repr=False)
-    held: Tensor = field(init=False, repr=False)  # (V, 3) bool, coordinates that do not move freely
-    held_edges: Tensor = field(init=False, repr=False)  # (E,) bool, edges that keep their slope
+    held: Tensor = field(init=False, repr=False)
+    held_edges: Tensor = field(init=False, repr=False)
+    clamped_edges: Tensor = field(init=False, repr=False)
+    plane_edges: Mapping[int, Tensor] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         sheets = [self.sheets] if isinstance(self.sheets, Sheet) else list(self.sheets)
@@ -77,11 +83,20 @@ class Scene:
                     f"got {fixed.dtype} {tuple(fixed.shape)}"
                 )
             held |= fixed
-        held_edges = self._between(clamped)
-        for axis, members in self.planes.items():
+        clamped_edges = self._between(clamped)
+        held_edges = clamped_edges
+        plane_edges = {}
+        for axis, vertices in (self.symmetry or {}).items():
+            if axis not in (0, 1, 2):
+                raise InputError(f"symmetry must have axes 0, 1 or 2 as keys, got {axis!r}")
+            members = self.mask(f"symmetry[{axis}]", vertices)
             held[:, axis] |= members
-            held_edges |= self._between(members) & self.boundary_edges
+            crossing = self._between(members) & self.boundary_edges & ~held_edges
+            plane_edges[axis] = torch.nonzero(crossing).flatten()
+            held_edges = held_edges | crossing
         set_field(self, "held", held)
+        set_field(self, "clamped_edges", clamped_edges)
+        set_field(self, "plane_edges", plane_edges)
         set_field(self, "held_edges", held_edges)
 
     @property
@@ -100,19 +115,26 @@ class Scene:
         return self.topology.edge_uses == 1
 
     @property
-    def clamped_edges(self) -> Tensor:
-        """(E,) bool, edges between two clamped vertices."""
-        return self._between(self.mask("clamped", self.clamped))
+    def face_parts(self) -> list[tuple[Sheet, slice]]:
+        """Each sheet and where its faces stand among all."""
+        ends = torch.tensor([len(sheet.faces) for sheet in self.sheets]).cumsum(0).tolist()
+        return [
+            (sheet, slice(end - len(sheet.faces), end))
+            for sheet, end in zip(self.sheets, ends, strict=True)
+        ]
 
     @property
-    def planes(self) -> dict[int, Tensor]:
-        """The symmetry planes: axis -> (V,) mask of the vertices in it."""
-        planes = {}
-        for axis, members in (self.symmetry or {}).items():
-            if axis not in (0, 1, 2):
-                raise InputError(f"symmetry must have axes 0, 1 or 2 as keys, got {axis!r}")
-            planes[axis] = self.mask(f"symmetry[{axis}]", members)
-        return planes
+    def rest_angles(self) -> Tensor | None:
+        """(E,) [rad] of creases at rest, None where no sheet has any."""
+        if all(sheet.rest_angles is None for sheet in self.sheets):
+            return None
+        flat = self.vertices
+        return torch.cat(
+            [
+                flat.new_zeros(len(sheet.edges)) if sheet.rest_angles is None else sheet.rest_angles
+                for sheet in self.sheets
+            ]
+        )
 
     def mask(self, name: str, members: Vertices | None) -> Tensor:
         """Vertices given as a mask or as indices, as a mask (V,)."""
@@ -168,5 +190,3 @@ class Scene:
 
     def _between(self, members: Tensor) -> Tensor:
         return members[self.edges.long()].all(dim=1)
-
-

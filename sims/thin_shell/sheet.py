@@ -24,10 +24,11 @@ class Sheet:
     """A sheet of V vertices and F faces.
 
     vertices (V, 3) [m], where it starts; faces (F, 3) int, counter-clockwise seen from outside.
-    rest_vertices (V, 3) [m]: the shape without stress, the start where not given; it may be curved.
-    rest_angles (E,) [rad]: dihedral angles of creases at rest on top of those of the rest shape, for
-    the edges of `topology.edges`, positive where the sheet folds away from its normals. warp (3,):
-    direction of the first material axis of an orthotropic material, projected into each face.
+    rest_vertices (V, 3) [m]: the shape without stress, the start where not given; it may be
+    curved. rest_angles (E,) [rad]: dihedral angles of creases at rest on top of those of the rest
+    shape, for the edges of `topology.edges`, positive where the sheet folds away from its normals.
+    warp (3,): direction of the first material axis of an orthotropic material, projected into each
+    face.
 
     Everything is converted to float64. Raises InputError for wrong shapes, faces that are
     degenerate, inverted or wound against their neighbours, and edges with more than two faces.

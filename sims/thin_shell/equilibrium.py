@@ -1,0 +1,133 @@
+"""Static solutions by growing loads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from geomopt.errors import InputError
+from geomopt.geometry.topology import connected_labels
+from sims.thin_shell.adjoint import Step, solve_step
+from sims.thin_shell.newton import NotConverged
+from sims.thin_shell.scene import Scene
+from sims.thin_shell.state import Control, State
+
+if TYPE_CHECKING:
+    from sims.thin_shell.simulator import Simulator
+
+STATIC_TOLERANCE = 1e-10  # largest last move of a vertex over the size of the scene
+SMALLEST = 1.0 / 1024  # part of the way from one load to the other below which it is given up
+LOOSE = 1e-9  # singular value, over the largest, of a motion that nothing holds
+
+
+def equilibrate(simulator: Simulator, start: State | None, control: Control, parts: int) -> State:
+    """Follow the equilibrium from `start` to the loads of `control`; see `Simulator.equilibrium`.
+
+    An elastic scene forgets the way, so that the last part alone is differentiable. Creases
+    remember it, and so do moments, which turn with their edges from part to part: then every part
+    is.
+    """
+    weighted = start is not None
+    first = simulator.initial_state() if start is None else start
+    before = first.balanced or Control()
+    remembers = simulator.model.plastic or control.moments is not None
+    state, share, part = first, 0.0, 1.0 / parts
+    while share < 1.0:
+        goal = min(1.0, share + part)
+        goal = 1.0 if goal > 1.0 - SMALLEST / 2 else goal
+        try:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and (remembers or goal == 1.0)):
+                loads = _between(before, control, goal, first)
+                weight = 1.0 if weighted else goal
+                state = _solve(simulator, state, loads, weight, first.positions)
+            share = goal
+        except NotConverged as error:
+            part /= 2
+            if part < SMALLEST:
+                raise NotConverged(
+                    f"no equilibrium beyond {share:.3%} of the loads, where parts of "
+                    f"{part:.3%} failed: {error}"
+                ) from error
+    return replace(state, balanced=control)
+
+
+def _solve(
+    simulator: Simulator, state: State, control: Control, weight: float, base: Tensor
+) -> State:
+    """The equilibrium next to `state` under these loads and this share of the weight."""
+    inputs = simulator.inputs(state, control)
+    inputs["weight"] = simulator.weight * weight
+    if control.positions is None:
+        inputs["targets"] = base
+    step = Step(
+        model=simulator.model,
+        solver=simulator.solver,
+        factor=None,
+        time_step=None,
+        tolerance=STATIC_TOLERANCE * simulator.model.size,
+    )
+    positions, angles, plastic, accumulated = solve_step(step, inputs)
+    return replace(
+        state,
+        positions=positions,
+        velocities=torch.zeros_like(positions),
+        angles=angles,
+        plastic_angles=plastic,
+        accumulated=accumulated,
+        previous_positions=None,
+        previous_velocities=None,
+        accelerations=None,
+    )
+
+
+def _between(before: Control, control: Control, share: float, first: State) -> Control:
+    """Loads and drives `share` of the way from `before` to `control`."""
+
+    def mix(start: Tensor | None, end: Tensor | None) -> Tensor | None:
+        if end is None:
+            return None if start is None else (1 - share) * start
+        return share * end if start is None else (1 - share) * start + share * end
+
+    positions = directors = None
+    if control.positions is not None:
+        positions = mix(first.positions, control.positions)
+    if control.directors is not None:
+        directors = control.directors
+    return Control(
+        positions=positions,
+        directors=directors,
+        forces=mix(before.forces, control.forces),
+        moments=mix(before.moments, control.moments),
+    )
+
+
+def check_held(scene: Scene) -> None:
+    """Raise InputError where a piece of the scene could move freely as a rigid body."""
+    edges = scene.edges.long()
+    labels, count = connected_labels(edges.T, len(scene.vertices))
+    x = scene.vertices.detach() - scene.vertices.detach().mean(dim=0)
+    x = x / x.abs().amax()
+    # rows say what a rigid motion (translation, turn) does to each coordinate: u = a + w x r
+    cross = torch.zeros(len(x), 3, 3, dtype=x.dtype, device=x.device)
+    cross[:, 0, 1], cross[:, 0, 2] = x[:, 2], -x[:, 1]
+    cross[:, 1, 0], cross[:, 1, 2] = -x[:, 2], x[:, 0]
+    cross[:, 2, 0], cross[:, 2, 1] = x[:, 1], -x[:, 0]
+    moves = torch.cat([torch.eye(3).to(x).expand(len(x), 3, 3), cross], dim=2)
+    along = torch.nn.functional.normalize(x[edges[:, 1]] - x[edges[:, 0]], dim=1)
+    turns = torch.cat([torch.zeros_like(along), along], dim=1)
+    for label in range(count):
+        inside = labels == label
+        rows = moves[inside][scene.held[inside]]
+        walls = turns[scene.held_edges & inside[edges[:, 0]]]
+        held = torch.cat([rows, walls])
+        strength = torch.linalg.svdvals(held) if len(held) >= 6 else held.new_zeros(1)
+        if not bool(strength[-1] > LOOSE * strength[0]) or not len(strength):
+            first = int(torch.nonzero(inside)[0])
+            raise InputError(
+                "clamped, pinned, fixed and symmetry must hold every sheet against rigid motion "
+                f"in an equilibrium, got one that can move freely (with vertex {first}); hold "
+                "more of it or use `rollout`"
+            )

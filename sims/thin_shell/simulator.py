@@ -1,0 +1,217 @@
+"""The simulator: states, steps, rollouts and equilibria of a scene."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from geomopt.errors import InputError, check_tensor
+from geomopt.linear import DirectSolver, SparsePattern
+from sims.thin_shell.adjoint import Step, solve_step
+from sims.thin_shell.bending import Values
+from sims.thin_shell.equilibrium import STATIC_TOLERANCE, check_held, equilibrate
+from sims.thin_shell.integrators import INTEGRATORS, Integrator, advance, predict
+from sims.thin_shell.model import BendingName, Model
+from sims.thin_shell.newton import Solution
+from sims.thin_shell.scene import Scene
+from sims.thin_shell.state import Control, State, Trajectory, record
+
+
+class Simulator:
+    """Steps a scene through time and finds its equilibria.
+
+    time_step: h [s]. integrator: "implicit-euler" (damps vibrations), "bdf2" (accurate, damps
+    little) or "newmark" (keeps the energy). bending: "mid-edge" (right on every mesh) or "hinge"
+    (faster, see `energies.hinge` for its limits). linear: the library of the linear solves,
+    "auto", "superlu", "pardiso" or "cudss". tolerance [m/s]: a step is done when the last Newton
+    iteration moved no vertex faster than this.
+
+    Results are differentiable in every tensor that went into the scene, the state and the control.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        time_step: float = 5e-3,
+        integrator: Integrator = "implicit-euler",
+        bending: BendingName = "mid-edge",
+        linear: str = "auto",
+        tolerance: float = 1e-8,
+    ) -> None:
+        for name, value in (("time_step", time_step), ("tolerance", tolerance)):
+            if not (isinstance(value, int | float) and 0 < value < math.inf):
+                raise InputError(f"{name} must be a positive number, got {value!r}")
+        if integrator not in INTEGRATORS:
+            raise InputError(f"integrator must be one of {INTEGRATORS}, got {integrator!r}")
+        self.scene = scene
+        self.time_step = float(time_step)
+        self.integrator: Integrator = integrator
+        self.tolerance = float(tolerance)
+        self.model = Model.of(scene, bending)
+        self.solver = DirectSolver(self.model.pattern, linear)
+        self._directors = len(self.model.bending.free)
+        self.weight = self.model.mass[:, None] * scene.gravity
+
+    def initial_state(
+        self, positions: Tensor | None = None, velocities: Tensor | None = None
+    ) -> State:
+        """The scene as it was given, or at these positions (V, 3) [m], velocities (V, 3) [m/s].
+
+        Without velocities it stands still. The directors of the edges are in equilibrium.
+        """
+        vertices = self.scene.vertices
+        count = len(vertices)
+        if positions is None:
+            positions = vertices
+        else:
+            positions = check_tensor("positions", positions, (count, 3)).to(vertices)
+        if velocities is None:
+            velocities = torch.zeros_like(vertices)
+        else:
+            velocities = check_tensor("velocities", velocities, (count, 3)).to(vertices)
+        rest = self.model.values["rest_angles"]
+        state = State(
+            positions=positions,
+            velocities=velocities,
+            angles=torch.zeros_like(rest),
+            plastic_angles=torch.zeros_like(rest),
+            accumulated=torch.zeros_like(rest[:, 0]),
+        )
+        state = replace(state, angles=self._relaxed(state))
+        if self.integrator == "newmark":
+            state = replace(state, accelerations=self._accelerations(state))
+        return state
+
+    def step(self, state: State, control: Control | None = None) -> State:
+        """The state one time step later.
+
+        Raises NotConverged where Newton's method finds no solution; `state` stays valid.
+        """
+        return self._step(state, self._checked(control))[0]
+
+    def rollout(
+        self,
+        state: State,
+        controls: Sequence[Control | None] | Control | int,
+    ) -> Trajectory:
+        """Step through `controls`: one a step, a Control whose tensors have a leading axis of
+        steps, or the number of steps without any."""
+        if isinstance(controls, Control):
+            controls = controls.steps()
+        elif isinstance(controls, int):
+            controls = [None] * controls
+        states, solutions = [state], []
+        for control in controls:
+            state, solution = self._step(state, self._checked(control))
+            states.append(state)
+            solutions.append(solution)
+        return record(states, solutions, self.model.plastic)
+
+    def equilibrium(
+        self,
+        loads: Tensor | None = None,
+        moments: Tensor | None = None,
+        start: State | None = None,
+        positions: Tensor | None = None,
+        directors: Tensor | None = None,
+        increments: int = 1,
+    ) -> State:
+        """A state in which loads (V, 3) [N], moments (E,) [N m] and gravity are balanced.
+
+        They grow in `increments` equal parts, from nothing or from those of `start` when that is an
+        equilibrium, and so do driven positions (V, 3) and directors (E, 3) from where `start` has
+        them; a part at which Newton's method fails is halved. Creases yield from part to part.
+        Raises InputError for a scene that could move freely, NotConverged where parts become too
+        small.
+        """
+        check_held(self.scene)
+        control = self._checked(
+            Control(positions=positions, directors=directors, forces=loads, moments=moments)
+        )
+        if not (isinstance(increments, int) and increments > 0):
+            raise InputError(f"increments must be a positive whole number, got {increments!r}")
+        return equilibrate(self, start, control, increments)
+
+    def _checked(self, control: Control | None) -> Control:
+        scene = self.scene
+        if control is None:
+            return Control()
+        if not isinstance(control, Control):
+            raise InputError(f"control must be a Control or None, got {type(control).__name__}")
+        return control.check(len(scene.vertices), len(scene.edges), scene.vertices)
+
+    def inputs(self, state: State, control: Control) -> Values:
+        """All that a solve from `state` depends on, by name; see `adjoint.solve_step`."""
+        inputs = dict(self.model.values)
+        inputs["start"] = state.positions
+        inputs["start_angles"] = state.angles
+        inputs["plastic_angles"] = state.plastic_angles
+        inputs["accumulated"] = state.accumulated
+        inputs["weight"] = self.weight
+        if control.directors is not None:
+            inputs["walls"] = control.directors
+        if control.forces is not None:
+            inputs["forces"] = control.forces
+        if control.moments is not None:
+            inputs["moments"] = control.moments
+        target = state.positions if control.positions is None else control.positions
+        inputs["targets"] = target
+        return inputs
+
+    def _step(self, state: State, control: Control) -> tuple[State, Solution]:
+        predicted, factor = predict(self.integrator, state, self.time_step)
+        inputs = self.inputs(state, control)
+        inputs["mass"] = self.model.mass
+        inputs["predicted"] = predicted
+        step = Step(
+            model=self.model,
+            solver=self.solver,
+            factor=factor,
+            time_step=self.time_step,
+            tolerance=self.tolerance * self.time_step,
+        )
+        positions, angles, plastic, accumulated = solve_step(step, inputs)
+        then = advance(self.integrator, state, self.time_step, predicted, positions)
+        then = replace(then, angles=angles, plastic_angles=plastic, accumulated=accumulated)
+        return then, step.solution
+
+    def _relaxed(self, state: State) -> Tensor:
+        """The angles of `state` once its directors have turned to where no moment acts."""
+        model = self.model
+        still = torch.cat([state.positions.flatten(), state.positions.new_zeros(self._directors)])
+        inputs = self.inputs(state, Control())
+        angles = model.bending.angles(still, inputs)
+        if not bool(model.bending.free.any()):
+            return angles
+        free = torch.cat([torch.zeros_like(model.free[: -self._directors]), model.bending.free])
+        pattern = SparsePattern.of(model.blocks, len(free), free)
+        held = replace(model, free=free, pattern=pattern)
+        step = Step(
+            model=held,
+            solver=DirectSolver(pattern, self.solver.solver),
+            factor=None,
+            time_step=None,
+            tolerance=STATIC_TOLERANCE * model.size,
+        )
+        return solve_step(step, inputs | {"start_angles": angles.detach()})[1]
+
+    def _accelerations(self, state: State) -> Tensor:
+        """What forces and weight make of the free coordinates (V, 3) [m/s^2]."""
+        model = self.model
+        inputs = self.inputs(state, Control())
+        turns = model.bending.turns(state.positions, state.angles)
+        positions = state.positions
+        if not positions.requires_grad:
+            positions = positions.clone().requires_grad_()
+        with torch.enable_grad():
+            unknowns = torch.cat([positions.flatten(), turns])
+            potential = model.potential(unknowns, inputs, None)
+            (force,) = torch.autograd.grad(potential, positions, create_graph=True)
+        if not torch.is_grad_enabled():
+            force = force.detach()
+        accelerations = (self.weight - force) / model.mass[:, None]
+        return torch.where(self.scene.held, 0.0, accelerations)

@@ -1,0 +1,109 @@
+"""What changes while sheets move: states, what drives them, and the record of a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from geomopt.errors import InputError, check_tensor
+from sims.thin_shell.newton import Solution
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """What acts on a scene during one step; every part may be left out.
+
+    positions (V, 3) [m]: where held coordinates are at the end of the step, rows of others are not
+    read. directors (E, 3): normals of the sheet at clamped edges at the end of the step, for walls
+    that turn. forces (V, 3) [N] on vertices. moments (E,) [N m] on edges, right-handed about the
+    direction of `Scene.edges`; see `Scene.edge_moments`.
+    """
+
+    positions: Tensor | None = None
+    directors: Tensor | None = None
+    forces: Tensor | None = None
+    moments: Tensor | None = None
+
+    def check(self, vertices: int, edges: int, like: Tensor) -> Control:
+        """This control in the dtype and device of `like`; raises InputError for wrong shapes."""
+        shapes = {
+            "positions": (vertices, 3),
+            "directors": (edges, 3),
+            "forces": (vertices, 3),
+            "moments": (edges,),
+        }
+        checked = {}
+        for name, shape in shapes.items():
+            value = getattr(self, name)
+            if value is not None:
+                checked[name] = check_tensor(f"control.{name}", value, shape).to(like)
+        return Control(**checked)
+
+    def steps(self) -> list[Control]:
+        """The controls of T steps from one whose tensors have a leading axis T."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given = {name: value for name, value in given.items() if value is not None}
+        counts = {name: len(value) for name, value in given.items()}
+        if not counts or len(set(counts.values())) > 1:
+            raise InputError(
+                f"controls must have tensors with one common number of steps first, got {counts}"
+            )
+        count = next(iter(counts.values()))
+        return [
+            Control(**{name: value[step] for name, value in given.items()}) for step in range(count)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A moment of a scene.
+
+    positions (V, 3) [m]; velocities (V, 3) [m/s]; angles (n, k) [rad] of the bending elements;
+    plastic_angles (n, k) [rad], what creases have taken of them for good; accumulated (n,) [1/m],
+    plastic curvature summed over time; time [s]. The rest serves what comes next:
+    previous_positions and previous_velocities of the step before (BDF2), accelerations (V, 3)
+    [m/s^2] (Newmark), balanced: the loads of an equilibrium.
+    """
+
+    positions: Tensor
+    velocities: Tensor
+    angles: Tensor
+    plastic_angles: Tensor
+    accumulated: Tensor
+    time: float = 0.0
+    previous_positions: Tensor | None = None
+    previous_velocities: Tensor | None = None
+    accelerations: Tensor | None = None
+    balanced: Control | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """A rollout of T steps.
+
+    positions (T + 1, V, 3) [m] and velocities (T + 1, V, 3) [m/s], the start first; plastic_angles
+    (T + 1, n, k) [rad] where a material yields; times (T + 1,) [s]; final: the last state;
+    solutions: how Newton's method ended in each step.
+    """
+
+    positions: Tensor
+    velocities: Tensor
+    plastic_angles: Tensor | None
+    times: Tensor
+    final: State
+    solutions: Sequence[Solution]
+
+
+def record(states: Sequence[State], solutions: Sequence[Solution], plastic: bool) -> Trajectory:
+    """The trajectory of successive states."""
+    return Trajectory(
+        positions=torch.stack([state.positions for state in states]),
+        velocities=torch.stack([state.velocities for state in states]),
+        plastic_angles=torch.stack([s.plastic_angles for s in states]) if plastic else None,
+        times=torch.tensor([state.time for state in states], dtype=torch.float64),
+        final=states[-1],
+        solutions=tuple(solutions),
+    )
