@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 
 from geomopt.launch import launch
-from sims.thin_shell.energies.energy import Constants, Elements
-
-GRAIN = 2048  # triangles worth a thread: half a millisecond of work
+from sims.thin_shell.energies.energy import ELEMENTS_PER_THREAD, Constants, Elements
 
 
 def columns(local: Tensor, inverse_rest: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,14 +48,15 @@ def evaluate_with(
     second derivatives in the corners. One that is positive semi-definite stays as it is.
     """
     count = len(local)
-    value = local.new_empty(count)
-    gradient = local.new_empty((count if order > 0 else 0, 9))
-    hessian = local.new_empty((count if order > 1 else 0, 9, 9))
-    strain = local.new_empty((0, 3)) if extrapolated is None else extrapolated.contiguous()
-    arrays = [local.contiguous(), *(constant.contiguous() for constant in constants), strain]
+    value, gradient, hessian = (
+        local.new_empty((count if rank <= order else 0, *(9,) * rank), dtype=torch.float64)
+        for rank in range(3)
+    )
+    strain = local.new_empty((0, 3)) if extrapolated is None else extrapolated
+    arrays = [array.to(torch.float64).contiguous() for array in (local, *constants, strain)]
     flags = [order, int(project), int(extrapolated is not None)]
     outputs = [value, gradient, hessian]
-    launch(kernel, count, [*arrays, *flags], outputs, split=True, grain=GRAIN)
+    launch(kernel, count, [*arrays, *flags], outputs, split=True, grain=ELEMENTS_PER_THREAD)
     return Elements(value, gradient if order > 0 else None, hessian if order > 1 else None)
 
 
