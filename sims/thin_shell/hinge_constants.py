@@ -38,7 +38,7 @@ def hinge_stiffness(corners: Tensor, rigidity: Tensor) -> tuple[Tensor, Tensor]:
     a, b, c, d = corners.unbind(1)
     length, first = _strip(a, b, c)
     _, second = _strip(a, b, d)
-    rigidities = rigidity.reshape(len(corners), -1).expand(-1, 2)
+    rigidities = rigidity[:, None] if rigidity.ndim == 1 else rigidity
     compliance = (torch.stack([first, second], dim=1) / rigidities).sum(1) / length
     return 1.0 / compliance, (first + second) ** 2 / compliance
 
