@@ -22,9 +22,7 @@ from torch import Tensor
 
 from sims.thin_shell.energies.crease import crease_energy, wrapped
 from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_kernel
-from sims.thin_shell.energies.mid_edge_kernels import kernel
-
-FLATTEST = 1e-12  # twice the area over the longest edge squared; below it a face has no normal
+from sims.thin_shell.energies.mid_edge_kernels import FLATTEST, kernel
 
 
 def corner_angles(local: Tensor, directors: Tensor, signs: Tensor) -> Tensor:
@@ -37,7 +35,8 @@ def corner_angles(local: Tensor, directors: Tensor, signs: Tensor) -> Tensor:
 
         alpha_i = signs_i psi_i + atan2(d_i . m_i, d_i . n)
 
-    A face without a normal gives zeros here and an infinite energy.
+    A face without a normal, or with a director along its edge, gives zeros here and an infinite
+    energy.
     """
     return _angles(local, directors, signs)[0]
 
@@ -48,15 +47,15 @@ def _angles(local: Tensor, directors: Tensor, signs: Tensor) -> tuple[Tensor, Te
     edges = corners.roll(-2, dims=1) - corners.roll(-1, dims=1)
     normal = torch.linalg.cross(edges[:, 0], edges[:, 1])
     along = torch.linalg.cross(directors, edges)
-    longest = edges.detach().square().sum(-1).amax(1)
-    valid = normal.detach().square().sum(-1) > (FLATTEST * longest) ** 2
+    lengths = torch.linalg.vector_norm(edges.detach(), dim=-1)
+    valid = torch.linalg.vector_norm(normal.detach(), dim=-1) > FLATTEST * lengths.amax(1) ** 2
     # a director along its edge has no angle about it
-    valid &= (along.detach().square().sum(-1) > 0).all(1)
+    reach = lengths * torch.linalg.vector_norm(directors.detach(), dim=-1)
+    valid &= (torch.linalg.vector_norm(along.detach(), dim=-1) > FLATTEST * reach).all(1)
     edges = torch.where(valid[:, None, None], edges, 1.0)
     normal = torch.where(valid[:, None], normal, 1.0)
-    lengths = torch.linalg.vector_norm(edges, dim=-1)
+    out = (along * normal[:, None]).sum(-1) / torch.linalg.vector_norm(edges, dim=-1)
     up = (directors * normal[:, None]).sum(-1)
-    out = (along * normal[:, None]).sum(-1) / lengths
     tilt = torch.atan2(torch.where(valid[:, None], out, 0.0), torch.where(valid[:, None], up, 1.0))
     angles = wrapped(signs * local[:, 9:] + tilt)
     return torch.where(valid[:, None], angles, 0.0), valid
@@ -73,7 +72,7 @@ def value(
     hardening: Tensor,
     softness: Tensor,
 ) -> Tensor:
-    """Energy (n,) [J]; infinite for a face without area."""
+    """Energy (n,) [J]; infinite for a face without a normal."""
     angles, valid = _angles(local, directors, signs)
     g = angles - rest_angles
     elastic = (g[:, None] @ stiffness @ g[:, :, None])[:, 0, 0] / 2

@@ -8,7 +8,9 @@ angle of edge i changes with corner j by
 with rho_ij = e_i . e_j / (A2 l_i). The first part is the turn of the normal. The turn of the edge,
 T_i = (d . e_i) (d x e_i) / (l_i |d x e_i|^2), counts where a director d is not perpendicular to it.
 The second derivatives differentiate this once more, with d n / d x_k = c_k n^T, c_k = e_k x n / A2
-and d A2 / d x_k = -A2 c_k.
+and d A2 / d x_k = -A2 c_k. Weighted with moments M_i, and v = sum_i M_i e_i / (A2 l_i), they are
+
+    -n r_jk^T - (v . e_j) c_k n^T +- M_i d T_i / d e_i,   r_jk = sum_i M_i d rho_ij / d x_k
 """
 
 import math
@@ -20,10 +22,12 @@ import warp as wp
 from sims.thin_shell.energies.crease_kernels import crease_law
 
 ZERO = wp.constant(wp.float64(0.0))
+ONE = wp.constant(wp.float64(1.0))
 TWO = wp.constant(wp.float64(2.0))
 TURN = wp.constant(wp.float64(2.0 * math.pi))
 INFINITE = wp.constant(wp.float64(math.inf))
-FLATTEST = wp.constant(wp.float64(1e-12))
+FLATTEST = 1e-12  # sine of the angle between two edges, or edge and director, that is too small
+LEAST = wp.constant(wp.float64(FLATTEST))
 
 
 @cache
@@ -47,6 +51,18 @@ def kernel() -> Any:
         grown = e / squared + (wp.dot(d, d) * e - de * d) * (TWO / q)
         return (wp.outer(across, d - de * grown) + de * wp.skew(d)) / (wp.sqrt(squared) * q)
 
+    @wp.func(module=home)
+    def turns(j: int, dots: wp.mat33d, scale: wp.vec3d, n: wp.vec3d, edge_turn: wp.mat33d):
+        """Change of the three angles with corner j, one row an angle; scale_i = 1 / (A2 l_i)."""
+        rows = wp.mat33d()
+        for i in range(3):
+            rows[i] = (-dots[i, j] * scale[i]) * n
+        a = (j + 1) % 3
+        b = (j + 2) % 3
+        rows[a] = rows[a] + edge_turn[a]
+        rows[b] = rows[b] - edge_turn[b]
+        return rows
+
     @wp.kernel(module=home, enable_backward=False)
     def measure_bending(
         first: int,
@@ -66,6 +82,8 @@ def kernel() -> Any:
     ):
         """Value, then gradient (order > 0), then Hessian (order > 1) of one face."""
         face = first + wp.tid()
+        corners = wp.int32(3)  # variables keep the loops rolled up, and compilation short
+        unknowns = wp.int32(12)
         e = wp.mat33d()
         d = wp.mat33d()
         k = wp.mat33d()
@@ -78,18 +96,19 @@ def kernel() -> Any:
         cross = wp.cross(e[0], e[1])
         longest = wp.max(dots[0, 0], wp.max(dots[1, 1], dots[2, 2]))
         area = wp.length(cross)  # twice the area
-        valid = area > FLATTEST * longest
+        valid = area > LEAST * longest
         for i in range(3):
-            across = wp.cross(d[i], e[i])
-            valid = valid and wp.dot(across, across) > ZERO
+            # a director along its edge has no angle about it
+            across = wp.length(wp.cross(d[i], e[i]))
+            valid = valid and across > LEAST * wp.length(d[i]) * wp.length(e[i])
         if not valid:
             value[face] = INFINITE
             if order > 0:
-                for p in range(12):
+                for p in range(unknowns):
                     gradient[face, p] = ZERO
             if order > 1:
-                for p in range(12):
-                    for q in range(12):
+                for p in range(unknowns):
+                    for q in range(unknowns):
                         hessian[face, p, q] = ZERO
             return
 
@@ -119,10 +138,11 @@ def kernel() -> Any:
         for i in range(3):
             turn[i] = turn_of_edge(d[i], e[i])
             gradient[face, 9 + i] = s[i] * moment[i]
-        weight = wp.vec3d()  # of the edge vectors in v
+        scale = wp.vec3d(ONE, ONE, ONE) / area
         for i in range(3):
-            weight[i] = moment[i] / (area * length[i])
-        v = weight[0] * e[0] + weight[1] * e[1] + weight[2] * e[2]
+            scale[i] = scale[i] / length[i]
+        weight = wp.cw_mul(moment, scale)
+        v = wp.transpose(e) * weight
         for j in range(3):
             a = (j + 1) % 3
             b = (j + 2) % 3
@@ -134,17 +154,8 @@ def kernel() -> Any:
 
         tangent = law[1] * k + law[2] * wp.outer(kg, kg)
         slope = wp.mat33d()
-        rows = wp.int32(3)
-        for j in range(rows):
-            # angles against corner j, one row an angle
-            turned = wp.mat33d()
-            for i in range(3):
-                turned[i] = (-dots[i, j] / (area * length[i])) * n
-            ja = (j + 1) % 3
-            jb = (j + 2) % 3
-            turned[ja] = turned[ja] + turn[ja]
-            turned[jb] = turned[jb] - turn[jb]
-            pulled = tangent * turned
+        for j in range(corners):
+            pulled = tangent * turns(j, dots, scale, n, turn)
             for i in range(3):
                 for c in range(3):
                     entry = s[i] * pulled[i, c]
@@ -152,13 +163,8 @@ def kernel() -> Any:
                     hessian[face, 3 * j + c, 9 + i] = entry
                 hessian[face, 9 + i, 9 + j] = s[i] * s[j] * tangent[i, j]
             for l in range(j + 1):
-                other = wp.mat33d()
-                for i in range(3):
-                    other[i] = (-dots[i, l] / (area * length[i])) * n
                 a = (l + 1) % 3
                 b = (l + 2) % 3
-                other[a] = other[a] + turn[a]
-                other[b] = other[b] - turn[b]
                 side = wp.cross(e[l], n) / area
                 sigma = wp.dot(v, e[j])
                 r = (
@@ -166,19 +172,18 @@ def kernel() -> Any:
                     - weight[b] * (e[j] - (dots[b, j] / dots[b, b]) * e[b])
                     + sigma * side
                 )
-                if l == ja:
+                if l == (j + 1) % 3:
                     r -= v
-                if l == jb:
+                if l == (j + 2) % 3:
                     r += v
                 if l == j:
-                    slope = moment[a] * turn_of_edge_slope(d[a], e[a]) + moment[
-                        b
-                    ] * turn_of_edge_slope(d[b], e[b])
+                    slope = moment[a] * turn_of_edge_slope(d[a], e[a])
+                    slope += moment[b] * turn_of_edge_slope(d[b], e[b])
                 else:
                     i = 3 - j - l
                     slope = -moment[i] * turn_of_edge_slope(d[i], e[i])
                 block = (
-                    wp.transpose(pulled) * other
+                    wp.transpose(pulled) * turns(l, dots, scale, n, turn)
                     - wp.outer(n, r)
                     - wp.outer(sigma * side, n)
                     + slope
