@@ -16,7 +16,7 @@ t_j t_k (n m^T - m n^T) / (2 l^2), belongs to the turn of the edge itself, and c
 import warp as wp
 
 ZERO = wp.constant(wp.float64(0.0))
-FLATTEST = wp.constant(wp.float64(1e-12))  # height over the longest edge without a normal
+FLATTEST = wp.constant(wp.float64(1e-12))  # double area over the longest side squared
 
 
 @wp.struct
