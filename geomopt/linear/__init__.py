@@ -2,14 +2,26 @@
 
 The way of one Newton step:
 
-    pattern = SparsePattern.of([unknowns_of_elements], size, free)     once a topology
-    solver = DirectSolver(pattern)                                     once a topology
+    pattern = SparsePattern.of([unknowns_of_elements], size, free)     # once a topology
+    solver = DirectSolver(pattern)                                     # once a topology
     values = pattern.assemble([element_matrices], diagonal)
     step = solver.factorise(values).solve(-gradient[pattern.unknowns])
 """
 
 from geomopt.linear.direct import DirectSolver, Factor, factorise
+from geomopt.linear.implicit import sparse_solve
+from geomopt.linear.iterative import Iterated, block_jacobi, conjugate_gradient
 from geomopt.linear.library import SingularMatrix
 from geomopt.linear.pattern import SparsePattern
 
-__all__ = ["DirectSolver", "Factor", "SingularMatrix", "SparsePattern", "factorise"]
+__all__ = [
+    "DirectSolver",
+    "Factor",
+    "Iterated",
+    "SingularMatrix",
+    "SparsePattern",
+    "block_jacobi",
+    "conjugate_gradient",
+    "factorise",
+    "sparse_solve",
+]

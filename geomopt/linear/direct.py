@@ -15,8 +15,9 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from geomopt.errors import BackendUnavailable, InputError, check_tensor
-from geomopt.linear.library import Library, LibraryFactor, SingularMatrix
+from geomopt.errors import InputError, check_tensor
+from geomopt.linear.cudss import CuDSS
+from geomopt.linear.library import LibraryFactor, SingularMatrix
 from geomopt.linear.pardiso import Pardiso
 from geomopt.linear.pattern import SparsePattern, launch_rows
 from geomopt.linear.pattern_kernels import kernels
@@ -24,10 +25,11 @@ from geomopt.linear.superlu import SuperLU
 
 _log = logging.getLogger(__name__)
 
-SOLVERS = ("auto", "superlu", "pardiso", "cudss")
+LIBRARIES = {"superlu": SuperLU, "pardiso": Pardiso, "cudss": CuDSS}
 REFINE_ABOVE = 1e-14  # backward error: a factorisation without growth of entries stays below
 FAIL_ABOVE = 1e-8  # backward error after refinement that means the factor is useless
-SINGULAR_BELOW = 1e-15  # pivot of the scaled matrix: nothing is left but rounding
+SUSPECT_ABOVE = 1e11  # |x| / |b| of the scaled system, a lower bound of its condition number
+SINGULAR_BELOW = 1e-13  # pivot of the scaled matrix: nothing is left but rounding
 EMPTY_BELOW = 1e-30  # diagonal entry beside the largest: left unscaled
 
 
@@ -35,71 +37,68 @@ class DirectSolver:
     """A pattern and the library that factorises matrices on it.
 
     solver: "superlu", "pardiso", "cudss", or "auto", which takes cuDSS for a pattern on CUDA where
-    it is installed, else Pardiso where it is installed, else SuperLU. `solver` says which one it
-    is. Raises BackendUnavailable for a named one that is not there.
+    it is installed, else Pardiso where it is installed, else SuperLU; the latter two work on the
+    host. `solver` says which one it is. Raises BackendUnavailable for a named one that is not
+    there, InputError for another name.
     """
 
     def __init__(self, pattern: SparsePattern, solver: str = "auto") -> None:
+        if solver != "auto" and solver not in LIBRARIES:
+            raise InputError(f"solver must be auto, {', '.join(LIBRARIES)}, got {solver!r}")
         self.pattern = pattern
-        self.solver = _choose(pattern, solver)
-        self._library = _open(pattern, self.solver) if pattern.count else None
-        starts, columns = pattern.starts.cpu(), pattern.columns.cpu()
-        self._starts, self._columns = starts.numpy(), columns.numpy()
+        self.solver = _best(pattern) if solver == "auto" else solver
+        _log.info("direct solver %s for %d unknowns", self.solver, pattern.count)
+        self._library = LIBRARIES[self.solver](pattern) if pattern.count else None
         if self._library is not None:
             places = self._library.places
-            self._rows_of = pattern.rows.cpu().int()[places.long()]
-            self._columns_of = columns[places.long()]
-        self._diagonal = pattern.diagonal.cpu()
+            self._rows = pattern.rows.to(places.device)[places.long()].int()
+            self._columns = pattern.columns.to(places.device)[places.long()]
+            self._diagonal = pattern.diagonal.to(places.device)
+        self._host = (pattern.columns.cpu().numpy(), pattern.starts.cpu().numpy())
 
     def factorise(self, values: Tensor) -> Factor:
-        """Factor of the matrix with `values` (nnz,) float64, as `SparsePattern.assemble` gives.
+        """Factor of the matrix with `values` (nnz,), as `SparsePattern.assemble` gives them.
 
-        Raises SingularMatrix, and InputError for another shape or values that are not finite.
+        The factor stays valid when others are made. Raises SingularMatrix, and InputError for
+        another shape or values that are not finite.
         """
         check_tensor("values", values, (self.pattern.nonzeros,))
-        host = values.detach().double().cpu().contiguous()
-        if self._library is None:
-            return Factor(self, host, torch.ones(0, dtype=torch.float64), None)
-        diagonal = host[self._diagonal].abs()
-        largest = diagonal.max()
-        if not largest > 0:
-            largest = host.abs().max()
-        scale = torch.where(diagonal > EMPTY_BELOW * largest, diagonal, largest).rsqrt()
-        scale.nan_to_num_(nan=1.0, posinf=1.0)
         library = self._library
-        scaled = torch.empty(len(library.places), dtype=torch.float64)
-        inputs = [library.places, self._rows_of, self._columns_of, scale, host]
+        if library is None:
+            return Factor(self, values, values, None)
+        held = values.detach().double().to(library.places.device).contiguous()
+        scale = _scale(held, held[self._diagonal])
+        scaled = torch.empty(len(library.places), dtype=torch.float64, device=held.device)
+        inputs = [library.places, self._rows, self._columns, scale, held]
         launch_rows(kernels().scale_entries, inputs, [scaled], len(scaled))
-        try:
-            return Factor(self, host, scale, library.factorise(scaled))
-        except SingularMatrix as error:
-            if error.unknown is None:
-                raise
-            unknown = int(self.pattern.unknowns[error.unknown])
-            raise SingularMatrix(_singular(unknown), unknown) from error
+        return Factor(self, held, scale, library.factorise(scaled))
 
-    def host_matrix(self, values: Tensor) -> csr_array:
-        """The matrix (n, n) on the host."""
-        parts = (values.numpy(), self._columns, self._starts)
-        return csr_array(parts, shape=(self.pattern.count, self.pattern.count))
+    def product(self, values: Tensor, vectors: Tensor) -> Tensor:
+        """Matrix times vectors (n, m), on the device of the library."""
+        if values.is_cuda:
+            columns = [self.pattern.product(values, column) for column in vectors.unbind(1)]
+            return torch.stack(columns, dim=1)
+        count = self.pattern.count
+        matrix = csr_array((values.numpy(), *self._host), shape=(count, count))
+        return torch.from_numpy(np.asarray(matrix @ vectors.numpy()))
 
 
 class Factor:
     """A factorised matrix; made by `DirectSolver.factorise`. `solver` names its library."""
 
     def __init__(
-        self, solver: DirectSolver, values: Tensor, scale: Tensor, factor: LibraryFactor | None
+        self, parent: DirectSolver, values: Tensor, scale: Tensor, factor: LibraryFactor | None
     ) -> None:
-        self.pattern, self.solver = solver.pattern, solver.solver
-        self._factor = factor
-        self._scale = scale.numpy()[:, None]
-        self._matrix = solver.host_matrix(values)
+        self.pattern, self.solver = parent.pattern, parent.solver
+        self._parent, self._values, self._factor = parent, values, factor
+        self._scale = scale[:, None]
 
     def solve(self, right: Tensor) -> Tensor:
-        """Solution (n,) or (n, m) of the system with right side `right` of that shape.
+        """Solution (n,) or (n, m) of the system with the right side `right` of that shape.
 
-        A solution with a residual above rounding is refined once. Raises SingularMatrix where
-        there is no solution to working precision.
+        A solution with a residual above rounding is refined once; if it stays far above, SuperLU
+        factorises again with exchanges of rows. Raises SingularMatrix where
+        there is no solution to working precision, InputError for another shape.
         """
         check_tensor("right", right)
         if right.ndim not in (1, 2) or len(right) != self.pattern.count:
@@ -108,24 +107,26 @@ class Factor:
                 f"got {tuple(right.shape)}"
             )
         if self._factor is None or right.numel() == 0:
-            return torch.zeros_like(right)
-        given = right.detach().double().cpu().numpy().reshape(len(right), -1)
-        solution = self._apply(given)
-        error, residual = self._error(solution, given)
-        if not error <= REFINE_ABOVE:
-            refined = solution + self._apply(residual)
-            after, _ = self._error(refined, given)
-            if after < error:
-                solution, error = refined, after
-        if not error <= FAIL_ABOVE or not np.isfinite(solution).all():
-            raise self._no_solution()
-        result = torch.from_numpy(np.ascontiguousarray(solution).reshape(right.shape))
-        return result.to(right.device)
+            return torch.zeros_like(right, requires_grad=False)
+        given = right.detach().double().to(self._values.device).reshape(len(right), -1)
+        given = self._scale * given
+        solution, error = self._refined(self._factor, given)
+        if not error <= FAIL_ABOVE and self._factor.pivot_rows():
+            solution, error = self._refined(self._factor, given)
+        suspect = not float(solution.abs().max()) <= SUSPECT_ABOVE * float(given.abs().max())
+        if not error <= FAIL_ABOVE or (suspect and self.smallest_pivot < SINGULAR_BELOW):
+            unknown = self.weakest_unknown
+            raise SingularMatrix(
+                "the matrix is singular to working precision; "
+                f"the weakest pivot is that of unknown {unknown}",
+                unknown,
+            )
+        return (self._scale * solution).reshape(right.shape).to(right.device)
 
     @property
     def negative_pivots(self) -> int:
         """Number of negative pivots, which is the number of negative eigenvalues."""
-        return 0 if self._factor is None else self._factor.negative_pivots
+        return 0 if self._factor is None else self._factor.negative_pivots()
 
     @property
     def smallest_pivot(self) -> float:
@@ -133,30 +134,30 @@ class Factor:
 
         1 for a diagonal matrix, at most 1 for a definite one, 0 for a singular one.
         """
-        return 1.0 if self._factor is None else float(np.abs(self._factor.pivots).min())
+        return 1.0 if self._factor is None else self._factor.smallest_pivot()[0]
 
     @property
     def weakest_unknown(self) -> int | None:
-        """The unknown, among all of the pattern, that has the smallest pivot."""
-        if self._factor is None:
-            return None
-        return int(self.pattern.unknowns[int(np.abs(self._factor.pivots).argmin())])
+        """The unknown, among all of the pattern, with the smallest pivot; None where not known."""
+        row = None if self._factor is None else self._factor.smallest_pivot()[1]
+        return None if row is None else int(self.pattern.unknowns[row])
 
-    def _apply(self, right: np.ndarray) -> np.ndarray:
-        assert self._factor is not None
-        return self._scale * self._factor.solve(self._scale * right)
+    def _refined(self, factor: LibraryFactor, right: Tensor) -> tuple[Tensor, float]:
+        """Solution with its backward error, after one step of refinement where that helps."""
+        solution = factor.solve(right)
+        error, residual = self._error(solution, right)
+        if error <= REFINE_ABOVE:
+            return solution, error
+        refined = solution + factor.solve(residual)
+        after, _ = self._error(refined, right)
+        return (refined, after) if after < error else (solution, error)
 
-    def _error(self, solution: np.ndarray, right: np.ndarray) -> tuple[float, np.ndarray]:
-        """Residual beside |x| and |b| of the scaled system, and the residual itself."""
-        residual = right - self._matrix @ solution
-        size = np.abs(solution / self._scale).max() + np.abs(self._scale * right).max()
-        if size == 0:
-            return 0.0, residual
-        return float(np.abs(self._scale * residual).max() / size), residual
-
-    def _no_solution(self) -> SingularMatrix:
-        unknown = self.weakest_unknown
-        return SingularMatrix(_singular(unknown), unknown)
+    def _error(self, solution: Tensor, right: Tensor) -> tuple[float, Tensor]:
+        """Residual of the scaled system beside |x| + |b|, and the residual itself."""
+        product = self._parent.product(self._values, self._scale * solution)
+        residual = right - self._scale * product
+        size = float(solution.abs().max()) + float(right.abs().max())
+        return (float(residual.abs().max()) / size if size > 0 else 0.0), residual
 
 
 def factorise(pattern: SparsePattern, values: Tensor, solver: str = "auto") -> Factor:
@@ -164,23 +165,18 @@ def factorise(pattern: SparsePattern, values: Tensor, solver: str = "auto") -> F
     return DirectSolver(pattern, solver).factorise(values)
 
 
-def _singular(unknown: int | None) -> str:
-    return f"the matrix is singular to working precision; its weakest pivot is unknown {unknown}"
+def _scale(values: Tensor, diagonal: Tensor) -> Tensor:
+    """Scale (n,) that makes the diagonal entries 1 or -1, but for those that are next to zero."""
+    size = diagonal.abs()
+    largest = size.max()
+    if not float(largest) > 0:
+        largest = values.abs().max()
+    if not float(largest) > 0:
+        raise SingularMatrix("the matrix is singular: all of its entries are zero")
+    return torch.where(size > EMPTY_BELOW * largest, size, largest).rsqrt()
 
 
-def _choose(pattern: SparsePattern, solver: str) -> str:
-    if solver not in SOLVERS:
-        raise InputError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
-    if solver != "auto":
-        return solver
-    chosen = "superlu" if importlib.util.find_spec("pypardiso") is None else "pardiso"
-    _log.info("direct solver: %s, %d unknowns", chosen, pattern.count)
-    return chosen
-
-
-def _open(pattern: SparsePattern, solver: str) -> Library:
-    if solver == "superlu":
-        return SuperLU(pattern)
-    if solver == "pardiso":
-        return Pardiso(pattern)
-    raise BackendUnavailable("the solver 'cudss' needs the package nvmath-python and CUDA")
+def _best(pattern: SparsePattern) -> str:
+    if pattern.columns.is_cuda and importlib.util.find_spec("nvmath") is not None:
+        return "cudss"
+    return "superlu" if importlib.util.find_spec("pypardiso") is None else "pardiso"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
 from torch import Tensor
 
 
 class SingularMatrix(ArithmeticError):
     """A matrix that cannot be solved with; `unknown` says whose pivot vanished, where known."""
 
-    def __init__(self, message: str = "the matrix is singular", unknown: int | None = None) -> None:
+    def __init__(self, message: str, unknown: int | None = None) -> None:
         super().__init__(message)
         self.unknown = unknown
 
@@ -19,18 +18,29 @@ class SingularMatrix(ArithmeticError):
 class LibraryFactor(Protocol):
     """A factor of a symmetric matrix of n rows whose diagonal entries are 1 or -1 (or 0)."""
 
-    negative_pivots: int
-    pivots: np.ndarray
+    def solve(self, right: Tensor) -> Tensor:
+        """Solution (n, m) of right (n, m)."""
+        ...
 
-    def solve(self, right: np.ndarray) -> np.ndarray:
-        """Solution of right (n, m)."""
+    def negative_pivots(self) -> int:
+        """Number of negative pivots."""
+        ...
+
+    def smallest_pivot(self) -> tuple[float, int | None]:
+        """Smallest |pivot|, and its row where the library tells."""
+        ...
+
+    def pivot_rows(self) -> bool:
+        """Factor anew with exchanges of rows for accuracy; False if that is done or not offered."""
         ...
 
 
 class Library(Protocol):
-    """One pattern in one library. `places`: the stored entries it takes, in its own order."""
+    """One pattern in one library. `places`: stored entries that it takes, in its own order.
 
-    name: str
+    `places` is on the device where the library works, and so are all tensors of its factors.
+    """
+
     places: Tensor
 
     def factorise(self, values: Tensor) -> LibraryFactor:

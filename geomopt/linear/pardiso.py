@@ -28,7 +28,8 @@ DISSECT_FROM = 30000  # unknowns; below, minimum degree is as good and found fas
 
 
 @cache
-def _library() -> Any:
+def mkl() -> Any:
+    """The library, loaded once. Raises BackendUnavailable."""
     try:
         import pypardiso
 
@@ -45,7 +46,7 @@ def _pointer(array: np.ndarray | None) -> Any:
 
 def _call(handle: _Handle, phase: int, right: np.ndarray | None, result: np.ndarray | None) -> int:
     """One phase; returns the library's error number. Its thread count is this thread's alone."""
-    library = _library()
+    library = mkl()
     error = ctypes.c_int32(0)
     integers = [1, 1, handle.kind, phase, len(handle.starts) - 1]
     count = 1 if right is None else right.shape[1]
@@ -90,13 +91,25 @@ class _Handle:
         self.settings[55] = 1  # keep the pivots for `pardiso_getdiag`
 
 
+def _pivots(handle: _Handle) -> np.ndarray:
+    """Pivots (n,) in the order of elimination."""
+    pivots, diagonal = np.empty((2, len(handle.order)))
+    error = ctypes.c_int32(0)
+    mkl()["pardiso_getdiag"](
+        _pointer(handle.state),
+        _pointer(pivots),
+        _pointer(diagonal),
+        ctypes.byref(ctypes.c_int32(1)),
+        ctypes.byref(error),
+    )
+    return pivots
+
+
 class Pardiso:
     """The analyses of one pattern. There is one factor at a time; an older one factors again."""
 
-    name = "pardiso"
-
     def __init__(self, pattern: SparsePattern) -> None:
-        _library()
+        mkl()
         rows, columns = pattern.rows.cpu().numpy(), pattern.columns.cpu().numpy()
         places = np.flatnonzero(columns >= rows)
         counts = np.bincount(rows[places], minlength=pattern.count)
@@ -105,7 +118,7 @@ class Pardiso:
         self._handles: dict[int, _Handle] = {}
         self._definite = True
         self.places = torch.from_numpy(places.astype(np.int32))
-        self.owner: PardisoFactor | None = None
+        self.owner: PardisoFactor | None = None  # whose factor the memory holds
 
     def handle(self, kind: int) -> _Handle:
         """The memory of one kind, analysed at its first use and freed with this object."""
@@ -143,8 +156,33 @@ class PardisoFactor:
     def __init__(self, library: Pardiso, values: np.ndarray) -> None:
         self._library, self._values = library, values
         handle = self._hold()
-        self.negative_pivots = int(handle.settings[22]) if handle.kind == INDEFINITE else 0
-        self.pivots = self._pivots(handle)
+        self._negative = int(handle.settings[22]) if handle.kind == INDEFINITE else 0
+        pivots = np.abs(_pivots(handle))
+        place = int(pivots.argmin())
+        # a pivot that had to be moved away from zero was zero to working precision
+        smallest = 0.0 if handle.settings[13] else float(pivots[place])
+        self._smallest = smallest, int(np.flatnonzero(handle.order == place)[0])
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Solution (n, m) of right (n, m)."""
+        given = np.asfortranarray(right.numpy())
+        result = np.empty_like(given)
+        error = _call(self._hold(), SOLVE, given, result)
+        if error:
+            raise MemoryError(f"Pardiso could not solve, error {error}")
+        return torch.from_numpy(result)
+
+    def negative_pivots(self) -> int:
+        """Number of negative pivots, counting those of 2x2 blocks: of negative eigenvalues."""
+        return self._negative
+
+    def smallest_pivot(self) -> tuple[float, int | None]:
+        """Smallest |pivot| and its row; of a 2x2 pivot the diagonal counts."""
+        return self._smallest
+
+    def pivot_rows(self) -> bool:
+        """There is no other way of pivoting."""
+        return False
 
     def _hold(self) -> _Handle:
         library = self._library
@@ -152,27 +190,3 @@ class PardisoFactor:
             self._handle = library.run(self._values)
             library.owner = self
         return self._handle
-
-    def solve(self, right: np.ndarray) -> np.ndarray:
-        """Solution of right (n, m)."""
-        right = np.asfortranarray(right)
-        result = np.empty_like(right)
-        error = _call(self._hold(), SOLVE, right, result)
-        if error:
-            raise SingularMatrix(f"Pardiso could not solve, error {error}")
-        return result
-
-    def _pivots(self, handle: _Handle) -> np.ndarray:
-        """Pivot (n,) of each unknown, of a 2x2 pivot the diagonal."""
-        pivots, diagonal = np.empty_like(right := np.empty(len(handle.order))), right
-        error = ctypes.c_int32(0)
-        _library()["pardiso_getdiag"](
-            _pointer(handle.state),
-            _pointer(pivots),
-            _pointer(diagonal),
-            ctypes.byref(ctypes.c_int32(1)),
-            ctypes.byref(error),
-        )
-        result = np.empty_like(pivots)
-        result[handle.order] = pivots
-        return result

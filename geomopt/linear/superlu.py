@@ -26,54 +26,68 @@ RELAX = 4  # columns in the leaves of the elimination tree that are treated as d
 class SuperLU:
     """The ordering of one pattern; `places` are the stored entries in the order of the columns."""
 
-    name = "superlu"
-
     def __init__(self, pattern: SparsePattern) -> None:
-        self.count = pattern.count
         starts, columns = pattern.starts.cpu().numpy(), pattern.columns.cpu().numpy()
-        places = np.arange(pattern.nonzeros)
         # only the pattern counts for the ordering, and this matrix cannot be singular
         ones = np.where(pattern.rows.cpu().numpy() == columns, pattern.nonzeros, 1.0)
-        shape = (self.count, self.count)
+        shape = (pattern.count, pattern.count)
         model = csc_array((ones, columns, starts), shape=shape)
-        order = splu(model, permc_spec="MMD_AT_PLUS_A", relax=RELAX, options=SYMMETRIC).perm_c
-        self.order = np.argsort(order)  # unknown that is eliminated at each place
-        numbered = csc_array((places, columns, starts), shape=shape)
-        self._matrix = numbered[:, self.order][self.order, :].tocsc()
-        self._matrix.sort_indices()
-        self.places = torch.from_numpy(self._matrix.data.astype(np.int32))
+        place = splu(model, permc_spec="MMD_AT_PLUS_A", relax=RELAX, options=SYMMETRIC).perm_c
+        self.order = np.argsort(place)  # row that is eliminated at each place
+        numbered = csc_array((np.arange(pattern.nonzeros), columns, starts), shape=shape)
+        self.matrix = numbered[:, self.order][self.order, :].tocsc()
+        self.matrix.sort_indices()
+        self.places = torch.from_numpy(self.matrix.data.astype(np.int32))
 
     def factorise(self, values: Tensor) -> SuperLUFactor:
         """Factor of the values that stand at `places`."""
-        self._matrix.data = values.numpy()
-        return SuperLUFactor(self, self._matrix)
+        self.matrix.data = values.numpy()
+        return SuperLUFactor(self)
 
 
 class SuperLUFactor:
-    """One factor of the permuted matrix."""
+    """The factor of the permuted matrix that the library holds at this moment."""
 
-    def __init__(self, library: SuperLU, matrix: csc_array) -> None:
+    def __init__(self, library: SuperLU) -> None:
         self._order = library.order
-        try:
-            options = dict(SYMMETRIC)
-            self._factor: Any = splu(matrix, permc_spec="NATURAL", relax=RELAX, options=options)
-        except RuntimeError as error:
-            raise SingularMatrix from error
+        self._matrix = library.matrix  # its values change with the next factor
+        self._values = library.matrix.data
+        self._factor = _factor(library.matrix, "NATURAL", SYMMETRIC)
+        self._pivoted: Any = None
 
-    def solve(self, right: np.ndarray) -> np.ndarray:
-        """Solution of right (n, m)."""
-        result = np.empty_like(right)
-        result[self._order] = self._factor.solve(right[self._order])
-        return result
+    def solve(self, right: Tensor) -> Tensor:
+        """Solution (n, m) of right (n, m)."""
+        given = right.numpy()
+        result = np.empty_like(given)
+        factor = self._factor if self._pivoted is None else self._pivoted
+        result[self._order] = factor.solve(given[self._order])
+        return torch.from_numpy(result)
 
-    @cached_property
-    def pivots(self) -> np.ndarray:
-        """Pivot (n,) of each unknown."""
-        result = np.empty(len(self._order))
-        result[self._order[np.argsort(self._factor.perm_c)]] = self._factor.U.diagonal()
-        return result
-
-    @cached_property
     def negative_pivots(self) -> int:
-        """Number of negative pivots: of negative eigenvalues, while no rows were exchanged."""
-        return int((self.pivots < 0).sum())
+        """Number of negative pivots; of negative eigenvalues, while no rows were exchanged."""
+        return int((self._pivots < 0).sum())
+
+    def smallest_pivot(self) -> tuple[float, int | None]:
+        """Smallest |pivot| and its row."""
+        place = int(np.abs(self._pivots).argmin())
+        column = int(np.flatnonzero(self._factor.perm_c == place)[0])
+        return float(abs(self._pivots[place])), int(self._order[column])
+
+    def pivot_rows(self) -> bool:
+        """Factor anew with the largest entry of each column as its pivot; the pivots stay."""
+        if self._pivoted is not None:
+            return False
+        parts = (self._values, self._matrix.indices, self._matrix.indptr)
+        self._pivoted = _factor(csc_array(parts, shape=self._matrix.shape), "COLAMD", {})
+        return True
+
+    @cached_property
+    def _pivots(self) -> np.ndarray:
+        return self._factor.U.diagonal()
+
+
+def _factor(matrix: csc_array, ordering: str, options: dict[str, Any]) -> Any:
+    try:
+        return splu(matrix, permc_spec=ordering, relax=RELAX, options=options)
+    except RuntimeError as error:
+        raise SingularMatrix(f"the matrix is singular; SuperLU says: {error}") from error

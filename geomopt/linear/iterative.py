@@ -1,0 +1,105 @@
+"""Conjugate gradients, for soft cloth: stiff sheets need thousands of iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from geomopt.errors import InputError, check_tensor
+from geomopt.linear.pattern import SparsePattern
+
+Product = Callable[[Tensor], Tensor]
+
+
+class Iterated(NamedTuple):
+    """What an iteration ended with.
+
+    residual: |b - A x| / |b| in the Euclidean norm. negative_curvature: the iteration met a
+    direction p with p^T A p <= 0, so that A is not positive definite, and stopped before it.
+    """
+
+    solution: Tensor
+    iterations: int
+    residual: float
+    negative_curvature: bool
+
+
+def conjugate_gradient(
+    product: Product,
+    right: Tensor,
+    preconditioner: Product | None = None,
+    tolerance: float = 1e-8,
+    iterations: int | None = None,
+    start: Tensor | None = None,
+) -> Iterated:
+    """Solve A x = b for a positive definite A that is given by its product with a vector.
+
+    product: (n,) -> (n,), like `lambda x: pattern.product(values, x)`. right: b (n,), float64.
+    preconditioner: an approximate inverse, see `block_jacobi`. Ends at |b - A x| <= tolerance |b|,
+    after `iterations` products (10 n by default), or at negative curvature. start: a guess (n,),
+    zero by default. Method of Hestenes and Stiefel (1952). Raises InputError for bad shapes.
+    """
+    check_tensor("right", right, (None,))
+    if not tolerance > 0:
+        raise InputError(f"tolerance must be positive, got {tolerance}")
+    limit = 10 * len(right) if iterations is None else iterations
+    apply: Product = torch.clone if preconditioner is None else preconditioner
+    if start is None:
+        solution, residual = torch.zeros_like(right), right.clone()
+    else:
+        check_tensor("start", start, (len(right),), like=right)
+        solution, residual = start.clone(), right - product(start)
+    target = float(right.norm())
+    size = float(residual.norm())
+    done = 0
+    negative = False
+    direction = torch.zeros_like(right)
+    before = 1.0
+    while size > tolerance * target and done < limit:
+        corrected = apply(residual)
+        slope = float(residual @ corrected)
+        direction = corrected + (slope / before if done else 0.0) * direction
+        image = product(direction)
+        curvature = float(direction @ image)
+        done += 1
+        if not curvature > 0:
+            negative = True
+            break
+        solution += slope / curvature * direction
+        residual -= slope / curvature * image
+        before, size = slope, float(residual.norm())
+    return Iterated(solution, done, size / target if target > 0 else 0.0, negative)
+
+
+def block_jacobi(pattern: SparsePattern, values: Tensor, width: int = 3) -> Product:
+    """Preconditioner from the inverses of the diagonal blocks of a matrix.
+
+    A block is made of the unknowns width k ... width k + width - 1 of the pattern, fixed ones left
+    out: 3 for vertices with their three coordinates. Where a block is not positive definite the
+    magnitudes of its diagonal stand for it. Raises InputError for a width below 1.
+    """
+    check_tensor("values", values, (pattern.nonzeros,))
+    if width < 1:
+        raise InputError(f"width must be at least 1, got {width}")
+    rows = pattern.unknowns[pattern.rows]
+    columns = pattern.unknowns[pattern.columns.long()]
+    inside = rows // width == columns // width
+    count = -(-pattern.size // width)
+    blocks = torch.eye(width, dtype=torch.float64, device=values.device).repeat(count, 1, 1)
+    place = rows[inside] // width, rows[inside] % width, columns[inside] % width
+    blocks[place] = values.detach().double()[inside]
+    diagonal = blocks.diagonal(dim1=1, dim2=2).abs()
+    diagonal = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal))
+    _, failed = torch.linalg.cholesky_ex(blocks)
+    blocks = torch.where((failed != 0)[:, None, None], torch.diag_embed(diagonal), blocks)
+    inverses = torch.cholesky_inverse(torch.linalg.cholesky(blocks))
+
+    def apply(vector: Tensor) -> Tensor:
+        full = vector.new_zeros(count * width)
+        full[pattern.unknowns] = vector
+        return (inverses @ full.reshape(count, width, 1)).reshape(-1)[pattern.unknowns]
+
+    return apply
