@@ -11,7 +11,7 @@ from torch import Tensor
 from geomopt.errors import InputError
 from geomopt.geometry.topology import connected_labels
 from sims.thin_shell.adjoint import Step, solve_step
-from sims.thin_shell.newton import NotConverged
+from sims.thin_shell.newton import NotConverged, Solution
 from sims.thin_shell.scene import Scene
 from sims.thin_shell.state import Control, State
 
@@ -35,6 +35,7 @@ def equilibrate(simulator: Simulator, start: State | None, control: Control, par
     before = first.balanced or Control()
     remembers = simulator.model.plastic or control.moments is not None
     state, share, part = first, 0.0, 1.0 / parts
+    solutions: list[Solution] = []
     while share < 1.0:
         goal = min(1.0, share + part)
         goal = 1.0 if goal > 1.0 - SMALLEST / 2 else goal
@@ -42,7 +43,8 @@ def equilibrate(simulator: Simulator, start: State | None, control: Control, par
             with torch.set_grad_enabled(torch.is_grad_enabled() and (remembers or goal == 1.0)):
                 loads = _between(before, control, goal, first)
                 weight = 1.0 if weighted else goal
-                state = _solve(simulator, state, loads, weight, first.positions)
+                state, solution = _solve(simulator, state, loads, weight, first.positions)
+            solutions.append(solution)
             share = goal
         except NotConverged as error:
             part /= 2
@@ -51,12 +53,12 @@ def equilibrate(simulator: Simulator, start: State | None, control: Control, par
                     f"no equilibrium beyond {share:.3%} of the loads, where parts of "
                     f"{part:.3%} failed: {error}"
                 ) from error
-    return replace(state, balanced=control)
+    return replace(state, balanced=control, solutions=tuple(solutions))
 
 
 def _solve(
     simulator: Simulator, state: State, control: Control, weight: float, base: Tensor
-) -> State:
+) -> tuple[State, Solution]:
     """The equilibrium next to `state` under these loads and this share of the weight."""
     inputs = simulator.inputs(state, control)
     inputs["weight"] = simulator.weight * weight
@@ -70,7 +72,7 @@ def _solve(
         tolerance=STATIC_TOLERANCE * simulator.model.size,
     )
     positions, angles, plastic, accumulated = solve_step(step, inputs)
-    return replace(
+    then = replace(
         state,
         positions=positions,
         velocities=torch.zeros_like(positions),
@@ -81,6 +83,7 @@ def _solve(
         previous_velocities=None,
         accelerations=None,
     )
+    return then, step.solution
 
 
 def _between(before: Control, control: Control, share: float, first: State) -> Control:

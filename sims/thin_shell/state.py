@@ -65,7 +65,8 @@ class State:
     plastic_angles (n, k) [rad], what creases have taken of them for good; accumulated (n,) [1/m],
     plastic curvature summed over time; time [s]. The rest serves what comes next:
     previous_positions and previous_velocities of the step before (BDF2), accelerations (V, 3)
-    [m/s^2] (Newmark), balanced: the loads of an equilibrium.
+    [m/s^2] (Newmark), balanced: the loads of an equilibrium. solutions: how Newton's method ended
+    in each part of the way to an equilibrium.
     """
 
     positions: Tensor
@@ -78,6 +79,7 @@ class State:
     previous_velocities: Tensor | None = None
     accelerations: Tensor | None = None
     balanced: Control | None = None
+    solutions: Sequence[Solution] = ()
 
 
 @dataclass(frozen=True, eq=False)
