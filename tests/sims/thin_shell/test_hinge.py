@@ -15,7 +15,7 @@ from sims.thin_shell.energies.hinge import HINGE, hinge_angle
 from sims.thin_shell.energies.mid_edge import corner_angles
 from sims.thin_shell.energies.wall_hinge import WALL_HINGE, wall_angle
 from sims.thin_shell.hinge_constants import hinge_stiffness, wall_hinge_stiffness
-from sims.thin_shell.patterns import rectangle_mesh
+from sims.thin_shell.patterns import Pattern, rectangle_mesh
 
 ROUNDING = 1e-12  # of an angle of order one
 RIGIDITY = 0.7
@@ -89,6 +89,7 @@ def lattice_window(middles: Tensor) -> Tensor:
 MESHES: dict[str, tuple[Mesh, Callable[[Tensor], Tensor], float]] = {
     "one diagonal": (rectangle_mesh(8, 8, (8, 8), "diagonal"), square_window(2.1, 4), 16.0),
     "alternating": (rectangle_mesh(8, 8, (8, 8), "alternating"), square_window(2.1, 4), 16.0),
+    "crossed": (rectangle_mesh(8, 8, (8, 8), "crossed"), square_window(2.1, 4), 16.0),
     "equilateral": (equilateral_mesh(12), lattice_window, 16 * math.sqrt(0.75)),
     "delaunay": (relaxed_delaunay_mesh(32), square_window(0.15, 0.7), 0.49),
 }
@@ -122,6 +123,7 @@ ENDLESS = {
         {0: 1, 45: 3},
     ),
     "alternating": ({0: 1, 15: 1.125, 30: 1.375, 45: 1.5, 60: 1.375, 90: 1}, 1, {0: 1, 45: 2}),
+    "crossed": ({0: 1.5, 15: 1.375, 30: 1.125, 45: 1, 60: 1.125, 90: 1.5}, 1, {0: 2, 45: 1}),
     "equilateral": ({0: 1, 15: 1, 30: 1, 45: 1, 60: 1, 90: 1}, 2 / 3, {0: 4 / 3, 45: 4 / 3}),
 }
 # the same of finite patches, whose edges take or add up to 3 % where diagonals weigh most
@@ -143,7 +145,9 @@ PATCH_EDGES = 0.03
 
 @pytest.mark.parametrize("name", list(ENDLESS))
 def test_calibration_on_regular_meshes(name: str):
-    for table, tolerance in ((ENDLESS, 6e-4), (PATCHES, PATCH_EDGES)):
+    tables = [(ENDLESS, 6e-4)]  # half a digit of 2.616
+    tables += [(PATCHES, PATCH_EDGES)] if name in PATCHES else []
+    for table, tolerance in tables:
         cylinders, sphere, saddles = table[name]
         cases = [(turned(1, 0, angle), wanted) for angle, wanted in cylinders.items()]
         cases += [(turned(1, -1, angle), wanted) for angle, wanted in saddles.items()]
@@ -163,6 +167,46 @@ def test_calibration_on_an_irregular_mesh():
 # Clamps
 
 
+WIDE = 0.05
+Heights = tuple[Tensor, Tensor]
+
+
+def clamped_strip(length: float, cells: tuple[int, int], pattern: Pattern) -> Heights:
+    """Rest positions (V, 3), and the stiffness (V, V) in heights of hinges with a wall at x = 0."""
+    points, faces = rectangle_mesh(length, WIDE, cells, pattern)
+    corners = hinge_corners(faces, len(points))
+    topology = Topology.of(faces, len(points))
+    border = topology.boundary_edges().long()
+    ends = topology.edges[border].long()
+    walled = (points[ends][:, :, 0] == 0).all(1)
+    # a face runs downwards along a wall to its left, and vertices are numbered upwards
+    third = topology.opposite_vertices[border, :1].long()
+    held = torch.cat([ends.flip(1), third], dim=1)[walled]
+    rigidity = points.new_full((len(corners),), RIGIDITY)
+    plain = elastic(*hinge_stiffness(points[corners], rigidity))
+    wall = elastic(*wall_hinge_stiffness(points[held], rigidity[: len(held)]))
+    up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(len(held), 3)
+    size = len(points)
+    total = points.new_zeros(size * size)
+    for energy, vertices, constants in ((HINGE, corners, plain), (WALL_HINGE, held, (up, *wall))):
+        hessian = energy.evaluate(points[vertices].flatten(1), constants, 2).hessian
+        place = vertices[:, :, None] * size + vertices[:, None, :]
+        total = total.index_add(0, place.flatten(), hessian[:, 2::3, 2::3].flatten())
+    return points, total.reshape(size, size)
+
+
+def tip_over_beam(length: float, points: Tensor, stiffness: Tensor, modes: Tensor) -> float:
+    """Tip under an end load over P L^3 / (3 B), for heights that are combinations of modes."""
+    end = points[:, 0] > length * (1 - 1e-9)
+    across = points[end, 1]
+    share = torch.where((across > 0) & (across < WIDE), 1.0, 0.5).double()
+    load = torch.zeros(len(points), dtype=torch.float64)
+    load[end] = share / share.sum()
+    force = modes.T @ load
+    tip = force @ torch.linalg.solve(modes.T @ stiffness @ modes, force)
+    return float(tip) / (length**3 / (3 * RIGIDITY * WIDE))
+
+
 @pytest.mark.parametrize("cells", [4, 8, 16])
 def test_cantilever_with_rigid_sections(cells: int):
     """Tip under an end load P: P L^3 / (3 B) (1 + (h / L)^2 / 2), B = D times the width.
@@ -171,41 +215,26 @@ def test_cantilever_with_rigid_sections(cells: int):
     P (L - i h) h / B at link i, and half of that at the wall: the trapezoidal rule on
     P (L - s)^2 / B, whose error is that share.
     """
-    long, wide, load = 0.3, 0.05, 2.0
-    points, faces = rectangle_mesh(long, wide, (cells, 2), "alternating")
-    columns = torch.round(points[:, 0] / (long / cells)).long()
-    corners = hinge_corners(faces, len(points))
-    rigidity = points.new_full((len(corners),), RIGIDITY)
-    constants = elastic(*hinge_stiffness(points[corners], rigidity))
-    topology = Topology.of(faces, len(points))
-    walls = [e for e in topology.boundary_edges() if (columns[topology.edges[e].long()] == 0).all()]
-    # the edge from a to b as the face runs: downwards along the wall at the left
-    ends = torch.stack([topology.edges[e].long().flip(0) for e in walls])
-    third = torch.stack([topology.opposite_vertices[e, :1].long() for e in walls])
-    held = torch.cat([ends, third], dim=1)
-    wall = elastic(*wall_hinge_stiffness(points[held], rigidity[: len(held)]))
-    up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(len(held), 3)
-
-    def reduced(energy: Energy, vertices: Tensor, constants: Constants) -> Tensor:
-        """Stiffness matrix in the heights of the columns."""
-        hessian = energy.evaluate(points[vertices].flatten(1), constants, 2).hessian
-        vertical = hessian[:, 2::3, 2::3]
-        size = cells + 1
-        place = columns[vertices][:, :, None] * size + columns[vertices][:, None, :]
-        return (
-            torch.zeros(size * size)
-            .double()
-            .index_add(0, place.flatten(), vertical.flatten())
-            .reshape(size, size)
-        )
-
-    stiffness = reduced(HINGE, corners, constants) + reduced(WALL_HINGE, held, (up, *wall))
-    force = torch.zeros(cells).double()
-    force[-1] = load
-    tip = float(torch.linalg.solve(stiffness[1:, 1:], force)[-1])
-    beam = load * long**3 / (3 * RIGIDITY * wide)
+    length = 0.3
+    points, stiffness = clamped_strip(length, (cells, 2), "alternating")
+    column = torch.round(points[:, 0] / (length / cells)).long()
+    sections = torch.nn.functional.one_hot(column).double()[:, 1:]
+    found = tip_over_beam(length, points, stiffness, sections)
     # 1e-10: conditioning of a fourth-order difference on 16 cells
-    assert tip / beam == pytest.approx(1 + 1 / (2 * cells**2), rel=1e-10)
+    assert found == pytest.approx(1 + 1 / (2 * cells**2), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"), [("alternating", 1.24), ("diagonal", 1.24), ("crossed", 0.97)]
+)
+def test_cantilever_with_free_sections_is_wrong_however_fine(pattern: Pattern, wanted: float):
+    """The limit that the docstring of `hinge` states; half a percent of it is the mesh."""
+    found = []
+    for rows in (4, 8):
+        points, stiffness = clamped_strip(0.5, (10 * rows, rows), pattern)
+        free = torch.eye(len(points), dtype=torch.float64)[:, points[:, 0] > 0]
+        found.append(tip_over_beam(0.5, points, stiffness, free))
+    assert found == pytest.approx([wanted, wanted], abs=0.005)
 
 
 @pytest.mark.parametrize("angle", [-1.2, -0.3, 0.01, 0.8, 1.5])
