@@ -33,6 +33,21 @@ def green_strain(local: Tensor, inverse_rest: Tensor) -> Tensor:
     return torch.cat(((stretch - 1) / 2, (a * b).sum(-1, keepdim=True)), -1)
 
 
+def extrapolate(local: Tensor, increment: Tensor, constants: Constants) -> Tensor:
+    """Green's strain (n, 3) after the linear step: E(local) + dE/dlocal increment.
+
+    The true strain of local + increment has the quadratic term of the increment on top, which is
+    what a large rotation adds falsely. Kernels take the result for the stress of the geometric term
+    (mixed integration points; Magisano, Leonetti and Garcea 2017).
+    """
+    inverse_rest = constants[0]
+    a, b = columns(local, inverse_rest)
+    da, db = columns(increment, inverse_rest)
+    stretch = torch.stack(((a * da).sum(-1), (b * db).sum(-1)), -1)
+    shear = (a * db + b * da).sum(-1, keepdim=True)
+    return green_strain(local, inverse_rest) + torch.cat((stretch, shear), -1)
+
+
 def evaluate_with(
     kernel: Any,
     local: Tensor,

@@ -201,7 +201,12 @@ def evaluation(home: Any, law: Law) -> Any:
                 gradient[row, i + 6] = force2[i]
         if order > 1:
             if extrapolate != 0:
-                s = t * wp.vec3d(extrapolated[row, 0], extrapolated[row, 1], extrapolated[row, 2])
+                foreseen = wp.vec3d(
+                    extrapolated[row, 0], extrapolated[row, 1], extrapolated[row, 2]
+                )
+                there, stress, _tangent = material(material_first, material_second, row, foreseen)
+                if wp.isfinite(there):
+                    s = stress
             k11, k12, k22 = blocks(f1, f2, t, s, wp.identity(n=3, dtype=real))
             if project != 0:
                 k11, k12, k22 = clamped_blocks(f1, f2, t, s)

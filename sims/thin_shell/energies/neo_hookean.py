@@ -17,7 +17,12 @@ import torch
 from torch import Tensor
 
 from sims.thin_shell.energies.energy import Constants, Elements, Energy
-from sims.thin_shell.energies.membrane import evaluate_with, green_strain, random_triangles
+from sims.thin_shell.energies.membrane import (
+    evaluate_with,
+    extrapolate,
+    green_strain,
+    random_triangles,
+)
 from sims.thin_shell.energies.neo_hookean_kernels import kernel
 
 
@@ -38,7 +43,7 @@ def evaluate(
     extrapolated: Tensor | None = None,
 ) -> Elements:
     """Value, gradient and Hessian of triangles by kernels; see `evaluate_with`."""
-    return evaluate_with(kernel(), local, constants, order, project)
+    return evaluate_with(kernel(), local, constants, order, project, extrapolated)
 
 
 def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
@@ -49,4 +54,4 @@ def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
     return local, (inverse_rest, lam, mu)
 
 
-NEO_HOOKEAN = Energy("neo-hookean", 9, value, evaluate, sample)
+NEO_HOOKEAN = Energy("neo-hookean", 9, value, evaluate, sample, extrapolate)

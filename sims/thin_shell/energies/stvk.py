@@ -15,8 +15,8 @@ from torch import Tensor
 
 from sims.thin_shell.energies.energy import Constants, Elements, Energy
 from sims.thin_shell.energies.membrane import (
-    columns,
     evaluate_with,
+    extrapolate,
     green_strain,
     random_stiffness,
     random_triangles,
@@ -28,21 +28,6 @@ def value(local: Tensor, inverse_rest: Tensor, stiffness: Tensor, rest_strain: T
     """Energy (n,) [J] of triangles local (n, 9)."""
     strain = green_strain(local, inverse_rest) - rest_strain
     return torch.einsum("ni,nij,nj->n", strain, stiffness, strain) / 2
-
-
-def extrapolate(local: Tensor, increment: Tensor, constants: Constants) -> Tensor:
-    """Strain e (n, 3) after the linear step: e(local) + de/dlocal increment.
-
-    The true strain of local + increment has the quadratic term of the increment on top, which is
-    what a large rotation adds falsely. `evaluate` takes the result for the stress of the geometric
-    term (mixed integration points; Magisano, Leonetti and Garcea 2017).
-    """
-    inverse_rest, _, rest_strain = constants
-    a, b = columns(local, inverse_rest)
-    da, db = columns(increment, inverse_rest)
-    stretch = torch.stack(((a * da).sum(-1), (b * db).sum(-1)), -1)
-    shear = (a * db + b * da).sum(-1, keepdim=True)
-    return green_strain(local, inverse_rest) - rest_strain + torch.cat((stretch, shear), -1)
 
 
 def evaluate(

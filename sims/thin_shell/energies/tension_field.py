@@ -33,11 +33,12 @@ from torch import Tensor
 from sims.thin_shell.energies.energy import Constants, Elements, Energy
 from sims.thin_shell.energies.membrane import (
     evaluate_with,
+    extrapolate,
     green_strain,
     random_stiffness,
     random_triangles,
 )
-from sims.thin_shell.energies.tension_field_kernels import ANGLES, ROUNDS, kernel
+from sims.thin_shell.energies.tension_field_kernels import ANGLES, CLOSE, ROUNDS, kernel
 
 
 def value(local: Tensor, inverse_rest: Tensor, stiffness: Tensor, slack: Tensor) -> Tensor:
@@ -49,20 +50,22 @@ def value(local: Tensor, inverse_rest: Tensor, stiffness: Tensor, slack: Tensor)
     loose = (strain[:, 0] + strain[:, 1] <= 0) & (
         4 * strain[:, 0] * strain[:, 1] >= strain[:, 2] ** 2
     )
-    wrinkled = _uniaxial(strain, torch.linalg.inv(stiffness), ~(taut | loose))
-    relaxed = torch.where(taut, plain, torch.where(loose, 0.0, wrinkled))
+    wrinkled = ~(taut | loose)
+    uniaxial = _uniaxial(strain[wrinkled], stiffness[wrinkled])
+    relaxed = torch.where(taut, plain, 0.0).masked_scatter(wrinkled, uniaxial)
     return relaxed + slack * (plain - relaxed)
 
 
-def _uniaxial(strain: Tensor, compliance: Tensor, wanted: Tensor) -> Tensor:
-    """Energy (n,) of the uniaxial stress that is best for the strain, where wanted.
+def _uniaxial(strain: Tensor, stiffness: Tensor) -> Tensor:
+    """Energy (n,) of the uniaxial stress that suits the strain best, in wrinkled triangles.
 
     The best direction is found without a graph. One more Newton step with a graph moves it by
     nothing and carries its derivative, which makes the second derivative of the result exact.
     """
-    angle = _best_direction(strain.detach(), compliance.detach())
+    compliance = torch.linalg.inv(stiffness)
+    angle = _best_direction(strain, compliance)
     slope, bend = _slope(angle, strain, compliance)
-    angle = angle - slope / torch.where(wanted, bend, 1.0).detach()
+    angle = angle - slope / bend.detach()
     along, soft = _strip(angle, strain, compliance)[:2]
     return along**2 / (2 * soft)
 
@@ -108,7 +111,9 @@ def _best_direction(strain: Tensor, compliance: Tensor) -> Tensor:
         low, high = torch.where(slope > 0, angle, low), torch.where(slope > 0, high, angle)
         newton = angle - slope / bend
         inside = (newton >= low) & (newton <= high)
-        angle = torch.where(inside, newton, (low + high) / 2)
+        before, angle = angle, torch.where(inside, newton, (low + high) / 2)
+        if not ((angle - before).abs() > CLOSE).any():
+            break
     return angle
 
 
@@ -120,7 +125,7 @@ def evaluate(
     extrapolated: Tensor | None = None,
 ) -> Elements:
     """Value, gradient and Hessian of triangles by kernels; see `evaluate_with`."""
-    return evaluate_with(kernel(), local, constants, order, project)
+    return evaluate_with(kernel(), local, constants, order, project, extrapolated)
 
 
 def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
@@ -131,4 +136,4 @@ def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
     return local, (inverse_rest, stiffness, 0.01 + 0.1 * slack)
 
 
-TENSION_FIELD = Energy("tension-field", 9, value, evaluate, sample)
+TENSION_FIELD = Energy("tension-field", 9, value, evaluate, sample, extrapolate)

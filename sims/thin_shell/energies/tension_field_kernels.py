@@ -13,7 +13,7 @@ ROUNDS = 20  # Newton needs about 5 from there; a few bisections may come first
 STEP = wp.constant(real(math.pi / ANGLES))
 STEP_COSINE = wp.constant(real(math.cos(math.pi / ANGLES)))
 STEP_SINE = wp.constant(real(math.sin(math.pi / ANGLES)))
-CLOSE = wp.constant(real(1e-15))  # angles that are the same to rounding
+CLOSE = 1e-15  # angles that are the same to rounding
 
 
 @cache
@@ -70,7 +70,7 @@ def kernel() -> Any:
             moved = angle - rise / bend
             if not (moved >= low and moved <= high):
                 moved = (low + high) / TWO
-            done = wp.abs(moved - angle) <= CLOSE
+            done = wp.abs(moved - angle) <= real(CLOSE)
             angle = moved
             if done:
                 break
