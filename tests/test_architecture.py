@@ -18,9 +18,12 @@ MAY_IMPORT = {
 HEAVY = {
     "pyvista", "vtk", "vtkmodules", "ray", "botorch", "matplotlib", "trame", "anny",
     "kaolin", "nvdiffrast", "trimesh", "imageio", "cma", "gpytorch", "linear_operator", "PyNomad",
-    "cocoex", "pybobyqa",
+    "cocoex", "pybobyqa", "pypardiso", "nvmath",
 }  # fmt: skip
-PUBLIC = ["optimizers", "geomopt.geometry", "geomopt.render", "geomopt.reconstruct", "geomopt.runs"]
+PUBLIC = [
+    "optimizers", "geomopt.geometry", "geomopt.linear", "geomopt.render", "geomopt.reconstruct",
+    "geomopt.runs",
+]  # fmt: skip
 
 
 def imported(tree: ast.AST, *, inside_functions: bool) -> set[str]:

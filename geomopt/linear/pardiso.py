@@ -161,7 +161,7 @@ class PardisoFactor:
         place = int(pivots.argmin())
         # a pivot that had to be moved away from zero was zero to working precision
         smallest = 0.0 if handle.settings[13] else float(pivots[place])
-        self._smallest = smallest, int(np.flatnonzero(handle.order == place)[0])
+        self._smallest = smallest, int(handle.order[place])
 
     def solve(self, right: Tensor) -> Tensor:
         """Solution (n, m) of right (n, m)."""

@@ -174,11 +174,13 @@ def test_pivots_are_those_of_the_matrix_without_units(solver):
     coupling = 0.9
     scale = torch.tensor([1e5, 1e-4, 1e2]).double()
     matrix = torch.tensor([[1, coupling, 0], [coupling, 1, 0], [0, 0, 1]], dtype=torch.float64)
-    pattern, values = from_dense(matrix * scale[:, None] * scale)
-    factor = factorise(pattern, values, solver)
-    assert factor.smallest_pivot == pytest.approx(1 - coupling**2, rel=1e-9)
-    assert factor.weakest_unknown in (0, 1)
-    assert factor.negative_pivots == 0
+    matrix = matrix * scale[:, None] * scale
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        pattern, values = from_dense(matrix[order][:, order])
+        factor = factorise(pattern, values, solver)
+        assert factor.smallest_pivot == pytest.approx(1 - coupling**2, rel=1e-9)
+        assert factor.weakest_unknown in (order.index(0), order.index(1))
+        assert factor.negative_pivots == 0
 
 
 @pytest.mark.parametrize("solver", INSTALLED)
