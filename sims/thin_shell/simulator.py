@@ -16,6 +16,7 @@ from sims.thin_shell.bending import Values
 from sims.thin_shell.equilibrium import STATIC_TOLERANCE, check_held, equilibrate
 from sims.thin_shell.integrators import INTEGRATORS, Integrator, advance, predict
 from sims.thin_shell.model import BendingName, Model
+from sims.thin_shell.modes import Modes, natural_modes
 from sims.thin_shell.newton import Solution
 from sims.thin_shell.scene import Scene
 from sims.thin_shell.state import Control, State, Trajectory, record
@@ -135,6 +136,15 @@ class Simulator:
         if not (isinstance(increments, int) and increments > 0):
             raise InputError(f"increments must be a positive whole number, got {increments!r}")
         return equilibrate(self, start, control, increments)
+
+    def modes(self, count: int, state: State | None = None) -> Modes:
+        """The `count` slowest natural vibrations about a state, the initial one by default.
+
+        Frequencies [Hz] and shapes (count, V, 3) of small undamped vibrations under the stresses of
+        `state`, which should be an equilibrium; held coordinates stay. A free sheet has six rigid
+        motions at frequency zero first. Raises InputError for a count beyond the free coordinates.
+        """
+        return natural_modes(self, count, state)
 
     def _checked(self, control: Control | None) -> Control:
         scene = self.scene
