@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from geomopt.errors import InputError, check_indices, check_tensor
 from geomopt.geometry.mesh import area_vectors
 from geomopt.geometry.topology import Topology
 from sims.thin_shell.material import Material
-from sims.thin_shell.patterns import Pattern, rectangle_mesh
+from sims.thin_shell.patterns import Line, Pattern, Point, points_on_line, rectangle_mesh
 
 THINNEST = 1e-8  # of the longest edge squared: a rest triangle with less area is degenerate
 FOLDED = -1 + 1e-9  # cosine between neighbouring rest normals beyond which a triangle is inverted
@@ -72,22 +71,39 @@ class Sheet:
         height: float,
         cells: tuple[int, int],
         material: Material,
-        pattern: Pattern | Literal["delaunay"] = "alternating",
+        pattern: Pattern = "alternating",
+        creases: Sequence[Line] = (),
     ) -> Sheet:
         """A flat sheet over [0, width] x [0, height] of the plane z = 0 [m], normals along +z.
 
         cells: how many along x and y; a vertex row stands at every x = i width / cells[0].
         pattern: how cells are cut into triangles, "alternating" diagonals (a checkerboard, no
         preferred direction on average), one "diagonal", "crossed" (four triangles around a centre)
-        or "delaunay" (irregular, of about the cells' size, the same for the same arguments).
+        or "delaunay": irregular and close to equilateral, with edges as long as the root of a
+        cell's area, evenly spaced at the sides, the same for the same arguments. creases: straight
+        lines ((x0, y0), (x1, y1)) [m] that edges must follow; "delaunay" puts any of them into the
+        mesh, a grid takes those that it has edges along. See `vertices_on_line` and `creased`.
         """
-        vertices, faces = rectangle_mesh(width, height, cells, pattern)
+        vertices, faces = rectangle_mesh(width, height, cells, pattern, creases)
         return cls(vertices, faces, material)
 
     @property
     def edges(self) -> Tensor:
         """(E, 2) vertex pairs, lower index first, in lexicographic order."""
         return self.topology.edges
+
+    def vertices_on_line(self, start: Point, end: Point) -> Tensor:
+        """Indices (n,) of the vertices at rest on a straight line, in order from start to end.
+
+        start, end: (2,) in the plane z = 0, or (3,) [m]. Raises InputError where there are none.
+        """
+        rest = self.vertices if self.rest_vertices is None else self.rest_vertices
+        found = points_on_line(rest.detach(), start, end)
+        if not len(found):
+            raise InputError(
+                f"start and end must be of a line with vertices on it, got none on {start} to {end}"
+            )
+        return found
 
     def creased(self, polyline: Tensor | Sequence[int], angle: float | Tensor) -> Sheet:
         """This sheet with a crease along edges: their dihedral angle at rest grows by `angle`.
