@@ -103,8 +103,9 @@ def _best_direction(strain: Tensor, compliance: Tensor) -> Tensor:
     """Angle (n,) of the largest N / sqrt(D): the best of a fan, then Newton in its interval."""
     step = math.pi / ANGLES
     fan = step * torch.arange(ANGLES, dtype=strain.dtype, device=strain.device)
-    along, soft = _strip(fan.expand(len(strain), -1), strain[:, None], compliance[:, None])[:2]
-    angle = fan[(along / soft.sqrt()).argmax(-1)]
+    v = torch.stack((fan.cos() ** 2, fan.sin() ** 2, fan.cos() * fan.sin()), -1)
+    soft = torch.einsum("ki,nij,kj->nk", v, compliance, v)
+    angle = fan[(strain @ v.mT / soft.sqrt()).argmax(-1)]
     low, high = angle - step, angle + step
     for _ in range(ROUNDS):
         slope, bend = _slope(angle, strain, compliance)
