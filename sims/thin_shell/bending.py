@@ -24,7 +24,7 @@ from sims.thin_shell.directors import (
     directors_in_plane,
     mid_edge_stiffness,
 )
-from sims.thin_shell.energies.crease import flow, remaining_stiffness
+from sims.thin_shell.energies.crease import flow, remaining_stiffness, wrapped
 from sims.thin_shell.energies.energy import Energy
 from sims.thin_shell.energies.hinge import HINGE, hinge_angle
 from sims.thin_shell.energies.mid_edge import MID_EDGE, corner_angles
@@ -299,5 +299,5 @@ def _viscous_constants(values: Values, rate: Tensor) -> tuple[Tensor, ...]:
 def yielded(angles: Tensor, values: Values, order: int) -> tuple[Tensor, Tensor]:
     """Plastic angles (n, k) and accumulated plastic curvature (n,) after a step, see `crease`."""
     rest, *constants = _crease_constants(values, order)
-    turned, amount = flow(angles - rest, *constants)
+    turned, amount = flow(wrapped(angles - rest), *constants)
     return values["plastic_angles"] + turned, values["accumulated"] + amount

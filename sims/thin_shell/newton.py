@@ -7,9 +7,9 @@ energy would cut the good step. So the stages are
     extrapolated    full steps; the geometric stiffness uses the stress that the last linear step
                     foresaw (Magisano, Leonetti and Garcea 2017, mixed integration points)
     full            full steps with the plain Hessian
+    capped          the same, but none turns an edge by more than half a radian
     guarded         steps of bounded turn along a direction of descent, halved until the potential
-                    falls (Armijo); elements are made positive semi-definite only when the Hessian
-                    is not definite
+                    falls (Armijo); the Hessian is changed only when it is not definite
 
 and a stage starts where the first one started. Unknowns that are held move to where they are driven
 in the first linear solve, which carries the others along.
@@ -17,22 +17,26 @@ in the first linear solve, which carries the others along.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from geomopt.linear import DirectSolver, SingularMatrix
-from sims.thin_shell.system import System
+from geomopt.linear import DirectSolver, Factor, SingularMatrix
+from sims.thin_shell.system import Assembled, System
 
-ITERATIONS = {"extrapolated": 12, "full": 20, "guarded": 250}
+ITERATIONS = {"extrapolated": 12, "full": 20, "capped": 60, "guarded": 250}
 RESIDUAL = 1e-8  # of the largest force of an element
 STALLED = 100.0  # times the noise at which a residual that falls no more may stand
-TURN = 0.5  # rad, largest turn of an edge in a guarded step
+TURN = 0.5  # rad, largest turn of an edge in a capped or guarded step
 SUFFICIENT = 1e-4  # Armijo's share of the slope
 SHORTEST = 1e-9  # share of a guarded step below which the line search gives up
 BLIND = 1e-13  # of the energies that cancel in the potential: a fall below it cannot be seen
+PATIENCE = 4  # projected directions of little turn in a row before mass is tried
+LEAST, FASTER, TIGHT = 1e-9, 100.0, 1.25  # added mass: least share, growth, how well it is found
 FAR = 1e3  # times the size of the scene: beyond it full steps have diverged
 
 
@@ -70,7 +74,7 @@ def solve(
     targets: Tensor,
     solver: DirectSolver,
     tolerance: float,
-    stages: Sequence[str] = ("extrapolated", "full", "guarded"),
+    stages: Sequence[str] = tuple(ITERATIONS),
 ) -> Solution:
     """Minimise the potential from `start` (size,), with held unknowns at `targets` (size,).
 
@@ -109,11 +113,11 @@ class _Judge:
         self.free = system.model.free
         self.before = torch.inf
 
-    def residual(self, gradient: Tensor, scale: Tensor) -> tuple[float, bool]:
-        """The relative residual, and whether it is as small as can be asked for."""
+    def residual(self, gradient: Tensor, scale: Tensor) -> tuple[float, bool, bool]:
+        """The relative residual, whether it is as small as can be asked for, and mere noise."""
         left = torch.where(self.free, gradient, 0.0).abs()
         size = torch.stack([scale.amax(), self.system.loads.abs().amax()]).amax()
-        ratios, small = [], True
+        ratios, small, noisy = [], True, True
         noises = self.system.model.noise
         for part, noise in zip((left[: self.count], left[self.count :]), noises, strict=True):
             if part.numel():
@@ -121,10 +125,11 @@ class _Judge:
                 allowed = max(RESIDUAL * float(size), noise)
                 stalled = worst <= STALLED * noise and worst > self.before / 2
                 small &= worst <= allowed or stalled
+                noisy &= worst <= noise
                 ratios.append(worst / max(float(size), 1e-300))
         worst = float(left.amax()) if left.numel() else 0.0
         self.before = worst
-        return max(ratios, default=0.0), small
+        return max(ratios, default=0.0), small, noisy
 
     def move(self, increment: Tensor) -> float:
         """Largest move of a vertex coordinate [m]."""
@@ -154,11 +159,11 @@ def _full_steps(
     while True:
         near = iteration > 0 and step <= tolerance
         found = system.assemble(unknowns, 1 if near else 2, extrapolated=extrapolated)
-        residual, small = judge.residual(found.gradient, found.scale)
-        if near and small:
+        residual, small, noisy = judge.residual(found.gradient, found.scale)
+        if not math.isfinite(found.value):
+            return report(False, "the potential is not finite")
+        if iteration > 0 and (noisy or (near and small)):
             return report(True)
-        if not torch.isfinite(found.gradient).all():
-            return report(False, "the forces are not finite")
         if iteration == ITERATIONS[stage]:
             return report(
                 False, f"last move {step:.1e} m, residual {residual:.1e} after {iteration}"
@@ -166,11 +171,14 @@ def _full_steps(
         if near:
             found = system.assemble(unknowns, 2, extrapolated=extrapolated)
         try:
-            increment, factor = _direction(system, found, shift, solver)
+            values = model.pattern.assemble(found.matrices, system.inertia)
+            increment, factor = _direction(system, found, values, shift, solver)
         except SingularMatrix as error:
             return report(False, str(error))
         if stage == "extrapolated":
             extrapolated = system.strains(unknowns, increment)
+        if stage == "capped" and not bool(shift.any()):
+            increment = increment * min(1.0, TURN / max(model.largest_turn(increment), 1e-300))
         unknowns = unknowns + increment
         step, shift = judge.move(increment), torch.zeros_like(shift)
         iteration += 1
@@ -178,10 +186,11 @@ def _full_steps(
             return report(False, f"the steps diverge (last move {step:.1e} m)")
 
 
-def _direction(system: System, found, shift: Tensor, solver: DirectSolver):
-    """The move of all unknowns, held ones by `shift`, and the factor of the Hessian."""
+def _direction(
+    system: System, found: Assembled, values: Tensor, shift: Tensor, solver: DirectSolver
+) -> tuple[Tensor, Factor]:
+    """The move of all unknowns, held ones by `shift`, and the factor of the matrix `values`."""
     pattern = system.model.pattern
-    values = pattern.assemble(found.matrices, system.inertia)
     force = -found.gradient
     if bool(shift.any()):
         force = force - pattern.full_product(found.matrices, shift)
@@ -189,6 +198,75 @@ def _direction(system: System, found, shift: Tensor, solver: DirectSolver):
     increment = shift.clone()
     increment[pattern.unknowns] = factor.solve(force[pattern.unknowns])
     return increment, factor
+
+
+@dataclass
+class _Descent:
+    """Directions of descent where the Hessian is not definite.
+
+    First the elements are made positive semi-definite. Where that only creeps, as along a mode that
+    has just become unstable, a multiple of the mass is added instead, little more than it takes to
+    make the Hessian definite: the step is then long along the unstable mode.
+    """
+
+    system: System
+    solver: DirectSolver
+    timid: int = 0
+    added: float = 0.0
+
+    def __call__(
+        self, unknowns: Tensor, found: Assembled, values: Tensor, shift: Tensor
+    ) -> Tensor | None:
+        """A direction, or None where none was found."""
+        if self.timid < PATIENCE:
+            projected = self.system.assemble(unknowns, 2, project=True)
+            matrix = self.system.model.pattern.assemble(projected.matrices, self.system.inertia)
+            try:
+                increment, _ = _direction(self.system, projected, matrix, shift, self.solver)
+            except SingularMatrix:
+                self.timid = PATIENCE
+            else:
+                short = self.system.model.largest_turn(increment) < TURN / 10
+                self.timid = self.timid + 1 if short else 0
+                return increment
+        return self._with_mass(found, values, shift)
+
+    def _with_mass(self, found: Assembled, values: Tensor, shift: Tensor) -> Tensor | None:
+        model, pattern = self.system.model, self.system.model.pattern
+        mass = torch.zeros_like(values)
+        coordinates = pattern.unknowns < 3 * len(model.mass)
+        heavy = pattern.diagonal[coordinates]
+        mass[heavy] = model.mass.detach()[pattern.unknowns[coordinates] // 3]
+        most = float((values[heavy].abs() / mass[heavy]).amax()) if len(heavy) else 0.0
+
+        def tried(added: float) -> Tensor | None:
+            try:
+                increment, factor = _direction(
+                    self.system, found, values + added * mass, shift, self.solver
+                )
+            except SingularMatrix:
+                return None
+            return increment if factor.negative_pivots == 0 else None
+
+        low, high = 0.0, self.added or LEAST * most
+        increment = tried(high)
+        while increment is None:
+            low, high = high, FASTER * high
+            if high > FASTER * most:
+                return None
+            increment = tried(high)
+        low = low or high / FASTER
+        while high > TIGHT * low:
+            middle = math.sqrt(low * high)
+            better = tried(middle)
+            if better is None:
+                low = middle
+            else:
+                high, increment = middle, better
+        self.added = high
+        if model.largest_turn(increment) > TURN:
+            self.timid = 0
+        return increment
 
 
 def _guarded(
@@ -203,6 +281,7 @@ def _guarded(
     unknowns, shift = start, torch.where(model.free, 0.0, targets - start)
     driven = bool(shift.any())
     step, residual, iteration, stable, pivot = torch.inf, torch.inf, 0, True, 0.0
+    descent = _Descent(system, solver)
 
     def report(converged: bool, reason: str = "") -> _Progress:
         solution = Solution(unknowns, iteration, residual, step, stage, stable, pivot)
@@ -210,37 +289,34 @@ def _guarded(
 
     while iteration < ITERATIONS[stage]:
         found = system.assemble(unknowns, 2)
-        residual, small = judge.residual(found.gradient, found.scale)
-        if not torch.isfinite(found.gradient).all():
-            return report(False, "the forces are not finite")
-        if iteration > 0 and step <= tolerance and small:
+        residual, small, noisy = judge.residual(found.gradient, found.scale)
+        if not math.isfinite(found.value):
+            return report(False, "the potential is not finite")
+        if iteration > 0 and stable and (noisy or (step <= tolerance and small)):
             return report(True)
-        descent, increment, slope = False, shift, 0.0
-        for project in (False, True):
-            try:
-                if project:
-                    found = system.assemble(unknowns, 2, project=True)
-                increment, factor = _direction(system, found, shift, solver)
-            except SingularMatrix as error:
-                if project:
-                    return report(False, str(error))
-                continue
-            if not project:
-                stable, pivot = factor.negative_pivots == 0, factor.smallest_pivot
-            slope = float(found.gradient @ increment)
-            descent = driven or (factor.negative_pivots == 0 and slope < 0)
-            if descent:
-                break
-        if not descent and slope >= 0:
-            return report(judge.move(increment) <= tolerance and small, "no direction of descent")
+        values = model.pattern.assemble(found.matrices, system.inertia)
+        increment = None
+        try:
+            increment, factor = _direction(system, found, values, shift, solver)
+            stable, pivot = factor.negative_pivots == 0, factor.smallest_pivot
+        except SingularMatrix:
+            stable, pivot = False, 0.0
+        if not stable:
+            increment = descent(unknowns, found, values, shift)
+        if increment is None:
+            return report(False, "no direction of descent")
+        slope = float(found.gradient @ increment)
+        if slope >= 0 and not driven:
+            return report(small, "no direction of descent")
         iteration += 1
-        if driven:  # the potential before the drive is that of another problem
-            share, driven = 1.0, False
+        share = 1.0
+        if driven:
+            driven = False  # the potential before the drive was that of another problem
         else:
             share = min(1.0, TURN / max(model.largest_turn(increment), 1e-300))
             seen = BLIND * float(found.scale.amax()) * model.size
-            while (
-                not system.value(unknowns + share * increment)
+            while not (
+                system.value(unknowns + share * increment)
                 <= found.value + SUFFICIENT * share * slope + seen
             ):
                 share /= 2

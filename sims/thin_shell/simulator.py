@@ -214,14 +214,13 @@ class Simulator:
         model = self.model
         inputs = self.inputs(state, Control())
         turns = model.bending.turns(state.positions, state.angles)
-        positions = state.positions
-        if not positions.requires_grad:
-            positions = positions.clone().requires_grad_()
+        wanted = torch.is_grad_enabled()
         with torch.enable_grad():
-            unknowns = torch.cat([positions.flatten(), turns])
-            potential = model.potential(unknowns, inputs, None)
-            (force,) = torch.autograd.grad(potential, positions, create_graph=True)
-        if not torch.is_grad_enabled():
+            leaf = state.positions.detach().requires_grad_()
+            positions = state.positions + (leaf - leaf.detach())  # differentiable by the leaf too
+            potential = model.potential(torch.cat([positions.flatten(), turns]), inputs, None)
+            (force,) = torch.autograd.grad(potential, leaf, create_graph=wanted)
+        if not any(tensor.requires_grad for tensor in (state.positions, turns, *inputs.values())):
             force = force.detach()
         accelerations = (self.weight - force) / model.mass[:, None]
         return torch.where(self.scene.held, 0.0, accelerations)
