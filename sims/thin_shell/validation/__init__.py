@@ -5,6 +5,6 @@ rows of a table, curves, deformed shapes. A family's `CASES` name the ones of a 
 meshes ("quick") or at those of the tolerances ("full"); `study.py` runs all of them.
 """
 
-from sims.thin_shell.validation.rows import Case, Curve, Findings, Row, Scale, Shape
+from sims.thin_shell.validation.rows import Case, Curve, Findings, Row, Scale, Shape, joined
 
-__all__ = ["Case", "Curve", "Findings", "Row", "Scale", "Shape"]
+__all__ = ["Case", "Curve", "Findings", "Row", "Scale", "Shape", "joined"]

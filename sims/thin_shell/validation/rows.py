@@ -62,8 +62,9 @@ class Row:
 class Curve:
     """Points of ours beside those of a reference.
 
-    name: the case and the quantity; axes: labels of x and y with units; ours, reference (n, 2);
-    source: where the reference comes from; logarithmic: both axes.
+    name: of the picture; curves of one name share it. axes: labels of x and y with units; ours,
+    reference (n, 2); source: where the reference comes from; quantity: which curve of the picture;
+    logarithmic: both axes.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Curve:
     ours: np.ndarray
     reference: np.ndarray
     source: str
+    quantity: str = ""
     logarithmic: bool = False
 
 
@@ -93,3 +95,12 @@ class Findings:
 
 
 Case = Callable[[Scale], Findings]
+
+
+def joined(parts: Sequence[Findings]) -> Findings:
+    """All that several computations found, in order."""
+    return Findings(
+        [row for part in parts for row in part.rows],
+        [curve for part in parts for curve in part.curves],
+        [shape for part in parts for shape in part.shapes],
+    )
