@@ -30,7 +30,8 @@ class Sheet:
     face.
 
     Everything is converted to float64. Raises InputError for wrong shapes, faces that are
-    degenerate, inverted or wound against their neighbours, and edges with more than two faces.
+    degenerate, inverted or wound against their neighbours, edges with more than two faces, and
+    vertices with none.
     """
 
     vertices: Tensor
@@ -53,6 +54,12 @@ class Sheet:
         if self.rest_vertices is not None:
             rest = check_tensor("rest_vertices", self.rest_vertices, (count, 3)).to(vertices)
         topology = Topology.of(faces, count)
+        loose = torch.nonzero(torch.bincount(faces.long().flatten(), minlength=count) == 0)
+        if len(loose):
+            raise InputError(
+                "vertices must all belong to faces, got "
+                f"{len(loose)} that belong to none, the first is vertex {int(loose[0])}"
+            )
         _check_manifold(topology)
         _check_shape("rest_vertices", rest.detach(), topology)
         _check_triangles("vertices", vertices.detach(), topology)
@@ -130,6 +137,11 @@ class Sheet:
                 "share none"
             )
         turn = torch.as_tensor(angle, dtype=torch.float64, device=self.vertices.device)
+        if turn.shape not in ((), place.shape) or not bool(turn.detach().isfinite().all()):
+            raise InputError(
+                f"angle must be a finite number or one for each of the {len(place)} edges, "
+                f"got shape {tuple(turn.shape)}"
+            )
         start = self.rest_angles
         if start is None:
             start = self.vertices.new_zeros(len(self.edges))

@@ -222,3 +222,9 @@ def test_a_line_without_vertices_is_named():
 def test_wrong_polylines_are_named(path, message):
     with pytest.raises(InputError, match=message):
         rectangle().creased(path, 0.1)
+
+
+@pytest.mark.parametrize("angle", [[0.1, 0.2, 0.3], math.nan, [[0.1]]])
+def test_wrong_crease_angles_are_named(angle):
+    with pytest.raises(InputError, match="angle must be a finite number or one for each of the 2"):
+        rectangle().creased([0, 1, 2], torch.tensor(angle))
