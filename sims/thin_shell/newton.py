@@ -29,6 +29,8 @@ from geomopt.linear import DirectSolver, Factor, SingularMatrix
 from sims.thin_shell.system import Assembled, System
 
 ITERATIONS = {"extrapolated": 12, "full": 20, "capped": 60, "guarded": 250}
+STATIC = ("extrapolated", "full", "capped", "guarded")
+MOVING = ("extrapolated", "full", "guarded", "capped")
 RESIDUAL = 1e-8  # of the largest force of an element
 STALLED = 100.0  # times the noise at which a residual that falls no more may stand
 TURN = 0.5  # rad, largest turn of an edge in a capped or guarded step
@@ -74,13 +76,15 @@ def solve(
     targets: Tensor,
     solver: DirectSolver,
     tolerance: float,
-    stages: Sequence[str] = tuple(ITERATIONS),
+    stages: Sequence[str] | None = None,
 ) -> Solution:
     """Minimise the potential from `start` (size,), with held unknowns at `targets` (size,).
 
     tolerance [m]: the largest last move of a vertex. A solution of full steps that is a saddle is
     tried again with guarded steps. Raises NotConverged.
     """
+    if stages is None:
+        stages = STATIC if system.inertia is None else MOVING
     saddle: Solution | None = None
     spent, tried = 0, []
     for stage in stages:
