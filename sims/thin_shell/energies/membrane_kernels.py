@@ -175,6 +175,11 @@ def evaluation(home: Any, law: Law) -> Any:
         gradient: wp.array2d(dtype=real),
         hessian: wp.array3d(dtype=real),
     ):
+        """Value, gradient and Hessian of one triangle as far as `order` asks.
+
+        The Hessian is made in the columns of F and carried over to the corners: F is linear in
+        them, and corner 0 takes what balances the others.
+        """
         row = first + wp.tid()
         x0 = wp.vec3d(local[row, 0], local[row, 1], local[row, 2])
         d1 = wp.vec3d(local[row, 3], local[row, 4], local[row, 5]) - x0
