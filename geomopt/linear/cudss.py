@@ -64,6 +64,8 @@ class CuDSS:
 class CuDSSFactor:
     """One factor, valid in the library's memory until the next."""
 
+    stable = False
+
     def __init__(self, library: CuDSS, values: Tensor) -> None:
         self._library, self._values = library, values
         info = self._hold()

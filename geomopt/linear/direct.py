@@ -19,8 +19,7 @@ from geomopt.errors import InputError, check_tensor
 from geomopt.linear.cudss import CuDSS
 from geomopt.linear.library import LibraryFactor, SingularMatrix
 from geomopt.linear.pardiso import Pardiso
-from geomopt.linear.pattern import SparsePattern, launch_rows
-from geomopt.linear.pattern_kernels import kernels
+from geomopt.linear.pattern import SparsePattern
 from geomopt.linear.superlu import SuperLU
 
 _log = logging.getLogger(__name__)
@@ -66,11 +65,13 @@ class DirectSolver:
         library = self._library
         if library is None:
             return Factor(self, values, values, None)
-        held = values.detach().double().to(library.places.device).contiguous()
+        device = library.places.device
+        # a copy, for the residuals of later solves
+        held = values.detach().to(device, torch.float64, copy=True).contiguous()
         scale = _scale(held, held[self._diagonal])
-        scaled = torch.empty(len(library.places), dtype=torch.float64, device=held.device)
-        inputs = [library.places, self._rows, self._columns, scale, held]
-        launch_rows(kernels().scale_entries, inputs, [scaled], len(scaled))
+        scaled = held.index_select(0, library.places)
+        scaled *= scale.index_select(0, self._rows)
+        scaled *= scale.index_select(0, self._columns)
         return Factor(self, held, scale, library.factorise(scaled))
 
     def product(self, values: Tensor, vectors: Tensor) -> Tensor:
@@ -96,9 +97,10 @@ class Factor:
     def solve(self, right: Tensor) -> Tensor:
         """Solution (n,) or (n, m) of the system with the right side `right` of that shape.
 
-        A solution with a residual above rounding is refined once; if it stays far above, SuperLU
-        factorises again with exchanges of rows. Raises SingularMatrix where
-        there is no solution to working precision, InputError for another shape.
+        Where the factor was made without pivoting for stability, a residual above rounding is
+        refined once, and far above it SuperLU factorises again with exchanges of rows. Raises
+        SingularMatrix where there is no solution to working precision, InputError for another
+        shape.
         """
         check_tensor("right", right)
         if right.ndim not in (1, 2) or len(right) != self.pattern.count:
@@ -145,6 +147,8 @@ class Factor:
     def _refined(self, factor: LibraryFactor, right: Tensor) -> tuple[Tensor, float]:
         """Solution with its backward error, after one step of refinement where that helps."""
         solution = factor.solve(right)
+        if factor.stable:
+            return solution, 0.0
         error, residual = self._error(solution, right)
         if error <= REFINE_ABOVE:
             return solution, error

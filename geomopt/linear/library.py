@@ -16,7 +16,13 @@ class SingularMatrix(ArithmeticError):
 
 
 class LibraryFactor(Protocol):
-    """A factor of a symmetric matrix of n rows whose diagonal entries are 1 or -1 (or 0)."""
+    """A factor of a symmetric matrix of n rows whose diagonal entries are 1 or -1 (or 0).
+
+    stable: whether its solutions have a residual of rounding by the way it was made.
+    """
+
+    @property
+    def stable(self) -> bool: ...
 
     def solve(self, right: Tensor) -> Tensor:
         """Solution (n, m) of right (n, m)."""

@@ -159,6 +159,7 @@ class PardisoFactor:
         self._negative = int(handle.settings[22]) if handle.kind == INDEFINITE else 0
         pivots = np.abs(_pivots(handle))
         place = int(pivots.argmin())
+        self.stable = handle.settings[13] == 0
         # a pivot that had to be moved away from zero was zero to working precision
         smallest = 0.0 if handle.settings[13] else float(pivots[place])
         self._smallest = smallest, int(handle.order[place])

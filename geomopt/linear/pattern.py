@@ -25,7 +25,7 @@ CHUNK = 256  # sums that a CPU thread takes in a row
 GRAIN = 16  # chunks worth a thread
 
 
-def launch_rows(kernel: Any, inputs: Sequence[Any], outputs: Sequence[Tensor], count: int) -> None:
+def _launch_rows(kernel: Any, inputs: Sequence[Any], outputs: Sequence[Tensor], count: int) -> None:
     """Run a kernel of `pattern_kernels` over `count` independent rows."""
     chunk = 1 if outputs[0].is_cuda else CHUNK
     given = [count, chunk, *inputs]
@@ -43,7 +43,7 @@ class Gather:
     def add(self, entries: Tensor, sums: Tensor) -> None:
         """Add `entries`, flat and contiguous, to `sums` in place."""
         inputs = [self.targets, self.starts, self.sources, entries]
-        launch_rows(kernels().add_contributions, inputs, [sums], len(self.targets))
+        _launch_rows(kernels().add_contributions, inputs, [sums], len(self.targets))
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +181,7 @@ class SparsePattern:
         check_tensor("vector", vector, (self.count,), finite=False)
         result = torch.empty_like(vector, dtype=torch.float64)
         inputs = [self.starts, self.columns, _flat(values), _flat(vector)]
-        launch_rows(kernels().multiply, inputs, [result], self.count)
+        _launch_rows(kernels().multiply, inputs, [result], self.count)
         return result
 
     def matrix(self, values: Tensor) -> csc_array:

@@ -60,23 +60,4 @@ def kernels() -> SimpleNamespace:
                 k += 1
             product[row] = total
 
-    @wp.kernel(module=home, enable_backward=False)
-    def scale_entries(
-        first: int,
-        count: int,
-        chunk: int,
-        places: wp.array(dtype=wp.int32),
-        rows: wp.array(dtype=wp.int32),
-        columns: wp.array(dtype=wp.int32),
-        scale: wp.array(dtype=wp.float64),
-        values: wp.array(dtype=wp.float64),
-        scaled: wp.array(dtype=wp.float64),
-    ):
-        """Entries of D A D, picked from the values of A."""
-        begin = (first + wp.tid()) * chunk
-        for i in range(begin, wp.min(begin + chunk, count)):
-            scaled[i] = values[places[i]] * scale[rows[i]] * scale[columns[i]]
-
-    return SimpleNamespace(
-        add_contributions=add_contributions, multiply=multiply, scale_entries=scale_entries
-    )
+    return SimpleNamespace(add_contributions=add_contributions, multiply=multiply)

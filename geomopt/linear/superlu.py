@@ -48,6 +48,8 @@ class SuperLU:
 class SuperLUFactor:
     """The factor of the permuted matrix that the library holds at this moment."""
 
+    stable = False
+
     def __init__(self, library: SuperLU) -> None:
         self._order = library.order
         self._matrix = library.matrix  # its values change with the next factor
