@@ -19,7 +19,6 @@ from geomopt.geometry.mesh import corner_positions
 from sims.thin_shell.directors import (
     canonical_directors,
     corner_edges,
-    dihedral_angles,
     director_angles,
     directors_in_plane,
     mid_edge_stiffness,
@@ -159,31 +158,36 @@ class MidEdge:
 
 @dataclass(frozen=True, eq=False)
 class Hinge:
-    """Angles between faces: one element an inner edge, then one a boundary edge that is held."""
+    """Angles between faces: one element an inner edge that is free, then one for each face at an
+    edge that is held, against the director there."""
 
     scene: Scene
     order: int = 1
 
     @cached_property
     def inner(self) -> Tensor:
-        return torch.nonzero(self.scene.topology.edge_uses == 2).flatten()
+        """Edges of the hinges between two faces (m,)."""
+        free = (self.scene.topology.edge_uses == 2) & ~self.scene.held_edges
+        return torch.nonzero(free).flatten()
 
     @cached_property
-    def outer(self) -> Tensor:
-        return torch.nonzero(self.scene.held_edges & self.scene.boundary_edges).flatten()
+    def outer(self) -> tuple[Tensor, Tensor]:
+        """Edges of the hinges against directors (k,), and on which side of each its face is."""
+        held = self.scene.held_edges[:, None] & (self.scene.topology.edge_faces >= 0)
+        return torch.nonzero(held, as_tuple=True)  # pyright: ignore[reportReturnType]
 
     @cached_property
     def free(self) -> Tensor:
         return torch.zeros(0, dtype=torch.bool, device=self.scene.faces.device)
 
-    def _vertices(self, edges: Tensor) -> Tensor:
-        """a, b, c of edges (n, 3): the edge as its first face runs, and the opposite vertex."""
+    def _vertices(self, edges: Tensor, side: Tensor) -> Tensor:
+        """a, b, c (n, 3): the edges as the face on that side runs, and its opposite vertex."""
         topology = self.scene.topology
         ends = topology.edges[edges].long()
-        corners = topology.faces[topology.edge_faces[edges, 0].long()].long()
+        corners = topology.faces[topology.edge_faces[edges, side].long()].long()
         forward = ((corners == ends[:, :1]) & (corners.roll(-1, dims=1) == ends[:, 1:])).any(1)
         ends = torch.where(forward[:, None], ends, ends.flip(1))
-        return torch.cat([ends, topology.opposite_vertices[edges, :1].long()], dim=1)
+        return torch.cat([ends, topology.opposite_vertices[edges, side].long()[:, None]], dim=1)
 
     @property
     def blocks(self) -> list[Tensor]:
@@ -193,8 +197,9 @@ class Hinge:
     @cached_property
     def unknowns(self) -> tuple[Tensor, Tensor]:
         opposite = self.scene.topology.opposite_vertices[self.inner, 1:].long()
-        quads = torch.cat([self._vertices(self.inner), opposite], dim=1)
-        return position_unknowns(quads), position_unknowns(self._vertices(self.outer))
+        first = torch.zeros_like(self.inner)
+        quads = torch.cat([self._vertices(self.inner, first), opposite], dim=1)
+        return position_unknowns(quads), position_unknowns(self._vertices(*self.outer))
 
     def values(self) -> Values:
         """The constants of the elements, differentiable in materials and rest shape."""
@@ -202,30 +207,29 @@ class Hinge:
         faces = torch.cat(
             [
                 scene.topology.edge_faces[self.inner].long(),
-                scene.topology.edge_faces[self.outer, :1].long().expand(-1, 2),
+                scene.topology.edge_faces[self.outer].long()[:, None].expand(-1, 2),
             ]
         )
         moduli, rigidity = face_moduli(scene)
         bending = moduli[:, 0, 0] * scene.of_faces("thickness") ** 3 / 12 * rigidity
-        bending = bending[faces].mean(dim=1)
         rest = scene.rest_vertices.flatten()
         inner, outer = self.unknowns
         count = len(inner)
         quads = rest[inner].unflatten(1, (4, 3))
         triangles = rest[outer].unflatten(1, (3, 3))
         parts = [
-            hinge_stiffness(quads, bending[:count]),
-            wall_hinge_stiffness(triangles, bending[count:]),
+            hinge_stiffness(quads, bending[faces[:count]]),
+            wall_hinge_stiffness(triangles, bending[faces[count:, 0]]),
         ]
-        angles = dihedral_angles(scene.rest_vertices, scene.topology)
-        if scene.rest_angles is not None:
-            angles = angles + scene.rest_angles
         walls = canonical_directors(scene.vertices, scene.topology)
         rest_walls = canonical_directors(scene.rest_vertices, scene.topology)
-        directors = held_directors(scene, scene.rest_vertices, rest_walls)[self.outer]
-        rest_angles = torch.cat([angles[self.inner], wall_angle(rest[outer], directors)])
+        directors = held_directors(scene, scene.rest_vertices, rest_walls)
+        angles = self._angles(rest, directors)
+        if scene.rest_angles is not None:
+            creases = [scene.rest_angles[self.inner], scene.rest_angles[self.outer[0]] / 2]
+            angles = angles + torch.cat(creases)[:, None]
         return {
-            "rest_angles": rest_angles[:, None],
+            "rest_angles": angles,
             "stiffness": torch.cat([part[0] for part in parts]),
             "scale": torch.cat([part[1] for part in parts]),
             "walls": walls,
@@ -234,9 +238,13 @@ class Hinge:
 
     def angles(self, unknowns: Tensor, values: Values) -> Tensor:
         """The angle of each hinge (n, 1) [rad]."""
+        directors = held_directors(self.scene, values["start"], values["walls"])
+        return self._angles(unknowns, directors)
+
+    def _angles(self, unknowns: Tensor, directors: Tensor) -> Tensor:
         inner, outer = self.unknowns
-        directors = held_directors(self.scene, values["start"], values["walls"])[self.outer]
-        found = [hinge_angle(unknowns[inner]), wall_angle(unknowns[outer], directors)]
+        against = directors[self.outer[0]]
+        found = [hinge_angle(unknowns[inner]), wall_angle(unknowns[outer], against)]
         return torch.cat(found)[:, None]
 
     def turns(self, positions: Tensor, angles: Tensor) -> Tensor:
@@ -254,7 +262,7 @@ class Hinge:
     def _split(self, values: Values, constants: tuple[Tensor, ...]) -> list[Term]:
         count = len(self.inner)
         angles, rest = constants[0][:, 0], constants[1:]
-        directors = held_directors(self.scene, values["start"], values["walls"])[self.outer]
+        directors = held_directors(self.scene, values["start"], values["walls"])[self.outer[0]]
         tail = (angles[count:], *(c[count:] for c in rest))
         return [
             Term(HINGE, 0, (angles[:count], *(c[:count] for c in rest))),
@@ -264,7 +272,7 @@ class Hinge:
     def dihedral(self, plastic_angles: Tensor) -> Tensor:
         """Plastic turn across each inner edge (E,) [rad]."""
         total = plastic_angles.new_zeros(len(self.scene.edges))
-        return total.index_add(0, torch.cat([self.inner, self.outer]), plastic_angles[:, 0])
+        return total.index_add(0, torch.cat([self.inner, self.outer[0]]), plastic_angles[:, 0])
 
 
 Bending = MidEdge | Hinge
