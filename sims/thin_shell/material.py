@@ -76,6 +76,9 @@ class Material:
             )
         if self.young_weft is None:
             self._check("poisson", lambda v: (v > -1) & (v < 0.5), "in (-1, 0.5)")
+            if self.membrane == "neo-hookean":
+                # with lam < 0 the energy has no lower bound under compression
+                self._check("poisson", lambda v: v >= 0, "in [0, 0.5) for a neo-Hookean membrane")
             return
         self._check("young_weft", lambda v: v > 0, "positive and finite")
         self._check("shear_modulus", lambda v: v > 0, "positive and finite")
