@@ -10,18 +10,29 @@ The way of one Newton step:
 
 from geomopt.linear.direct import DirectSolver, Factor, factorise
 from geomopt.linear.implicit import sparse_solve
-from geomopt.linear.iterative import Iterated, block_jacobi, conjugate_gradient
+from geomopt.linear.iterative import (
+    Iterated,
+    IterativeFactor,
+    IterativeSolver,
+    block_jacobi,
+    conjugate_gradient,
+)
 from geomopt.linear.library import SingularMatrix
 from geomopt.linear.pattern import SparsePattern
+from geomopt.linear.solver import Solver, open_solver
 
 __all__ = [
     "DirectSolver",
     "Factor",
     "Iterated",
+    "IterativeFactor",
+    "IterativeSolver",
     "SingularMatrix",
+    "Solver",
     "SparsePattern",
     "block_jacobi",
     "conjugate_gradient",
     "factorise",
+    "open_solver",
     "sparse_solve",
 ]

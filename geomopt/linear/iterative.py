@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, check_tensor
+from geomopt.linear.library import SingularMatrix
 from geomopt.linear.pattern import SparsePattern
 
 Product = Callable[[Tensor], Tensor]
@@ -103,3 +104,51 @@ def block_jacobi(pattern: SparsePattern, values: Tensor, width: int = 3) -> Prod
         return (inverses @ full.reshape(count, width, 1)).reshape(-1)[pattern.unknowns]
 
     return apply
+
+
+class IterativeSolver:
+    """Conjugate gradients with the face of a `DirectSolver`, for matrices of soft cloth.
+
+    tolerance: of each solve, |b - A x| / |b|. Preconditioned by blocks of three unknowns. `solver`
+    is "cg".
+    """
+
+    def __init__(self, pattern: SparsePattern, tolerance: float = 1e-12) -> None:
+        self.pattern, self.tolerance, self.solver = pattern, tolerance, "cg"
+
+    def factorise(self, values: Tensor) -> IterativeFactor:
+        """The matrix with `values` (nnz,), ready to be solved with."""
+        return IterativeFactor(self, values)
+
+
+class IterativeFactor:
+    """A matrix and its preconditioner; made by `IterativeSolver.factorise`.
+
+    negative_pivots is 1 once a solve has met negative curvature, else 0: an iteration looks along
+    its own directions only. smallest_pivot is not known, NaN.
+    """
+
+    def __init__(self, parent: IterativeSolver, values: Tensor) -> None:
+        self.pattern, self.solver = parent.pattern, parent.solver
+        self.negative_pivots, self.smallest_pivot = 0, float("nan")
+        self._values, self._tolerance = values, parent.tolerance
+        self._preconditioner = block_jacobi(parent.pattern, values)
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Solution (n,); raises SingularMatrix where the iteration ends far from one.
+
+        At negative curvature the last solution before it is returned, a direction of descent.
+        """
+        found = conjugate_gradient(
+            lambda x: self.pattern.product(self._values, x),
+            right,
+            self._preconditioner,
+            self._tolerance,
+        )
+        self.negative_pivots = int(found.negative_curvature)
+        if not found.negative_curvature and found.residual > 1e3 * self._tolerance:
+            raise SingularMatrix(
+                f"conjugate gradients stopped at a relative residual of {found.residual:.1e} after "
+                f"{found.iterations} iterations; use a direct solver"
+            )
+        return found.solution

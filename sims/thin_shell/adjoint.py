@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geomopt.linear import DirectSolver
+from geomopt.linear import Solver
 from sims.thin_shell.bending import Values, yielded
 from sims.thin_shell.model import Model
 from sims.thin_shell.newton import Solution, solve
@@ -38,7 +38,7 @@ class Step:
     """
 
     model: Model
-    solver: DirectSolver
+    solver: Solver
     factor: float | None
     time_step: float | None
     tolerance: float

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, check_tensor
-from geomopt.linear import DirectSolver, SparsePattern
+from geomopt.linear import SparsePattern, open_solver
 from sims.thin_shell.adjoint import Step, solve_step
 from sims.thin_shell.bending import Values
 from sims.thin_shell.equilibrium import STATIC_TOLERANCE, check_held, equilibrate
@@ -28,7 +28,7 @@ class Simulator:
     time_step: h [s]. integrator: "implicit-euler" (damps vibrations), "bdf2" (accurate, damps
     little) or "newmark" (keeps the energy). bending: "mid-edge" (right on every mesh) or "hinge"
     (faster, see `energies.hinge` for its limits). linear: the library of the linear solves,
-    "auto", "superlu", "pardiso" or "cudss". tolerance [m/s]: a step is done when the last Newton
+    "auto", "superlu", "pardiso", "cudss", or "cg" for soft cloth. tolerance [m/s]: a step is done when the last Newton
     iteration moved no vertex faster than this.
 
     Results are differentiable in every tensor that went into the scene, the state and the control.
@@ -53,7 +53,7 @@ class Simulator:
         self.integrator: Integrator = integrator
         self.tolerance = float(tolerance)
         self.model = Model.of(scene, bending)
-        self.solver = DirectSolver(self.model.pattern, linear)
+        self.solver = open_solver(self.model.pattern, linear)
         self._directors = len(self.model.bending.free)
         self.weight = self.model.mass[:, None] * scene.gravity
 
@@ -202,7 +202,7 @@ class Simulator:
         held = replace(model, free=free, pattern=pattern)
         step = Step(
             model=held,
-            solver=DirectSolver(pattern, self.solver.solver),
+            solver=open_solver(pattern, self.solver.solver),
             factor=None,
             time_step=None,
             tolerance=STATIC_TOLERANCE * model.size,

@@ -1,0 +1,47 @@
+"""Solvers by name have one face, whether they factorise or iterate."""
+
+import pytest
+import torch
+
+from geomopt.errors import InputError
+from geomopt.linear import SingularMatrix, SparsePattern, open_solver
+
+
+def chain(count: int, shift: float = 0.1) -> tuple[SparsePattern, torch.Tensor]:
+    """Springs between neighbours in a row, each unknown tied to the ground by `shift`."""
+    links = torch.stack([torch.arange(count - 1), torch.arange(1, count)], dim=1)
+    pattern = SparsePattern.of([links], count)
+    spring = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
+    ground = torch.full((count,), shift, dtype=torch.float64)
+    return pattern, pattern.assemble([spring.expand(count - 1, 2, 2).contiguous()], ground)
+
+
+@pytest.mark.parametrize("name", ["superlu", "cg"])
+def test_solvers_agree_with_a_dense_solve(name):
+    pattern, values = chain(40)
+    right = torch.randn(40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    factor = open_solver(pattern, name).factorise(values)
+    dense = torch.from_numpy(pattern.matrix(values).toarray())
+    expected = torch.linalg.solve(dense, right)
+    torch.testing.assert_close(factor.solve(right), expected, rtol=1e-9, atol=1e-11)
+    assert factor.negative_pivots == 0
+    assert factor.solver == name
+
+
+def test_conjugate_gradients_tell_of_negative_curvature():
+    pattern, values = chain(40, shift=-1.0)
+    factor = open_solver(pattern, "cg").factorise(values)
+    found = factor.solve(torch.ones(40, dtype=torch.float64))
+    assert factor.negative_pivots == 1
+    assert found.isfinite().all()
+
+
+def test_a_chain_that_floats_has_no_solution():
+    pattern, values = chain(40, shift=0.0)
+    with pytest.raises(SingularMatrix):
+        open_solver(pattern, "superlu").factorise(values).solve(torch.ones(40).double())
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(InputError, match="linear must be one of .*got 'umfpack'"):
+        open_solver(chain(3)[0], "umfpack")
