@@ -43,5 +43,5 @@ def test_a_chain_that_floats_has_no_solution():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(InputError, match="linear must be one of .*got 'umfpack'"):
+    with pytest.raises(InputError, match=r"linear must be one of .*got 'umfpack'"):
         open_solver(chain(3)[0], "umfpack")
