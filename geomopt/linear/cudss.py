@@ -28,10 +28,6 @@ class CuDSS:
                 "the solver 'cudss' needs the package nvmath-python with cuDSS: "
                 "pip install 'nvmath-python[cu12]' nvidia-cudss-cu12"
             ) from error
-        if not pattern.columns.is_cuda:
-            raise BackendUnavailable(
-                f"the solver 'cudss' works on CUDA, and the pattern is on {pattern.columns.device}"
-            )
         upper = pattern.columns >= pattern.rows
         self.places = upper.nonzero()[:, 0].int()
         counts = torch.bincount(pattern.rows[upper], minlength=pattern.count)
@@ -43,18 +39,24 @@ class CuDSS:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
             matrix = torch.sparse_csr_tensor(
-                starts, pattern.columns[upper], self.values, (pattern.count, pattern.count)
+                starts,
+                pattern.columns[upper],
+                self.values,
+                (pattern.count, pattern.count),
+                check_invariants=True,
             )
         self.values = matrix.values()
+        quiet = logging.getLogger(f"{__name__}.library")
+        quiet.setLevel(logging.ERROR)  # it warns of every plan that one thread makes
         options = advanced.DirectSolverOptions(
             sparse_system_type=advanced.DirectSolverMatrixType.SYMMETRIC,
             sparse_system_view=advanced.DirectSolverMatrixViewType.UPPER,
-            logger=logging.getLogger(__name__),
+            logger=quiet,
         )
         self.solver: Any = advanced.DirectSolver(matrix, self.right, options=options)
         weakref.finalize(self, self.solver.free)
         self.solver.plan()
-        self.owner: CuDSSFactor | None = None  # whose factor the memory holds
+        self.held: object = None  # the mark of the factor that the memory holds
 
     def factorise(self, values: Tensor) -> CuDSSFactor:
         """Factor of the values that stand at `places`."""
@@ -68,6 +70,7 @@ class CuDSSFactor:
 
     def __init__(self, library: CuDSS, values: Tensor) -> None:
         self._library, self._values = library, values
+        self._mark = object()
         info = self._hold()
         self._negative = int(info.inertia[1])
         self._smallest = float(np.abs(info.diag).min())
@@ -95,10 +98,11 @@ class CuDSSFactor:
 
     def _hold(self) -> Any:
         library = self._library
-        if library.owner is not self:
+        if library.held is not self._mark:
+            library.held = None  # in case of an error
             library.values.copy_(self._values)
             info = library.solver.factorize()
             if info.info:
                 raise SingularMatrix(f"cuDSS could not factorise the matrix, info {info.info}")
-            library.owner = self
+            library.held = self._mark
         return library.solver.factorization_info

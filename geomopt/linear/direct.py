@@ -15,7 +15,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from geomopt.errors import InputError, check_tensor
+from geomopt.errors import BackendUnavailable, InputError, check_tensor
 from geomopt.linear.cudss import CuDSS
 from geomopt.linear.library import LibraryFactor, SingularMatrix
 from geomopt.linear.pardiso import Pardiso
@@ -47,6 +47,10 @@ class DirectSolver:
         self.pattern = pattern
         self.solver = _best(pattern) if solver == "auto" else solver
         _log.info("direct solver %s for %d unknowns", self.solver, pattern.count)
+        if self.solver == "cudss" and not pattern.columns.is_cuda:
+            raise BackendUnavailable(
+                f"the solver 'cudss' works on CUDA; the pattern is on {pattern.columns.device}"
+            )
         self._library = LIBRARIES[self.solver](pattern) if pattern.count else None
         if self._library is not None:
             places = self._library.places

@@ -118,7 +118,7 @@ class Pardiso:
         self._handles: dict[int, _Handle] = {}
         self._definite = True
         self.places = torch.from_numpy(places.astype(np.int32))
-        self.owner: PardisoFactor | None = None  # whose factor the memory holds
+        self.held: object = None  # the mark of the factor that the memory holds
 
     def handle(self, kind: int) -> _Handle:
         """The memory of one kind, analysed at its first use and freed with this object."""
@@ -155,6 +155,7 @@ class PardisoFactor:
 
     def __init__(self, library: Pardiso, values: np.ndarray) -> None:
         self._library, self._values = library, values
+        self._mark = object()
         handle = self._hold()
         self._negative = int(handle.settings[22]) if handle.kind == INDEFINITE else 0
         pivots = np.abs(_pivots(handle))
@@ -187,7 +188,8 @@ class PardisoFactor:
 
     def _hold(self) -> _Handle:
         library = self._library
-        if library.owner is not self:
+        if library.held is not self._mark:
+            library.held = None  # in case of an error
             self._handle = library.run(self._values)
-            library.owner = self
+            library.held = self._mark
         return self._handle

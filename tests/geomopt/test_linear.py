@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import gc
+import ctypes
 import importlib.util
 import logging
+import sys
 
 import pytest
 import torch
@@ -170,6 +171,21 @@ def test_a_solver_serves_definite_and_indefinite_values_in_turn(solver):
 
 
 @pytest.mark.parametrize("solver", INSTALLED)
+def test_a_factor_outlives_a_failure_of_the_next(solver):
+    pattern, values, matrix = system()
+    direct = DirectSolver(pattern, solver)
+    factor, right = direct.factorise(values), random(len(matrix))
+    with pytest.raises(SingularMatrix):
+        direct.factorise(torch.zeros_like(values)).solve(right)
+    hollow = values.clone()
+    hollow[(pattern.rows == 3) | (pattern.columns == 3)] = 0.0
+    with pytest.raises(SingularMatrix):
+        direct.factorise(hollow).solve(right)
+    expected = torch.linalg.solve(matrix, right)
+    assert torch.allclose(factor.solve(right), expected, rtol=SOLVED, atol=SOLVED)
+
+
+@pytest.mark.parametrize("solver", INSTALLED)
 def test_pivots_are_those_of_the_matrix_without_units(solver):
     coupling = 0.9
     scale = torch.tensor([1e5, 1e-4, 1e2]).double()
@@ -315,7 +331,7 @@ def test_a_named_library_that_is_missing_says_so(monkeypatch):
     pattern, _, _ = system()
     with pytest.raises(BackendUnavailable, match="cudss"):
         DirectSolver(pattern, "cudss")
-    monkeypatch.setitem(__import__("sys").modules, "pypardiso", None)
+    monkeypatch.setitem(sys.modules, "pypardiso", None)
     pardiso.mkl.cache_clear()
     with pytest.raises(BackendUnavailable, match=r"geomopt\[mkl\]"):
         DirectSolver(pattern, "pardiso")
@@ -330,11 +346,10 @@ def test_pardiso_gives_its_memory_back():
     from geomopt.linear import pardiso
 
     def allocated():
-        gc.collect()
-        buffers = __import__("ctypes").c_int(0)
+        buffers = ctypes.c_int(0)
         count = pardiso.mkl()["mkl_mem_stat"]
-        count.restype = __import__("ctypes").c_int64
-        return count(__import__("ctypes").byref(buffers))
+        count.restype = ctypes.c_int64
+        return count(ctypes.byref(buffers))
 
     pattern, values, _ = system()
     DirectSolver(pattern, "pardiso").factorise(values).solve(random(pattern.count))
