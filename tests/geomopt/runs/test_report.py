@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from geomopt.runs import page as pages
 from geomopt.runs import report, store
 from geomopt.runs.curves import curves
 from geomopt.runs.store import Run
@@ -127,7 +128,7 @@ def test_a_run_that_has_hardly_begun_has_a_report(tmp_path):
 def test_a_picture_that_is_too_large_is_linked(tmp_path, monkeypatch):
     run = make_run(tmp_path, outcome=good())
     (run.artifacts_folder / "film.mp4").write_bytes(b"0" * 100)
-    monkeypatch.setattr(report, "_LARGEST", 99)
+    monkeypatch.setattr(pages, "_LARGEST", 99)
     page = Page(report.write(run).read_text(encoding="utf-8"))
     assert not page.sources
     assert page.links.count("artifacts/film.mp4") == 2
