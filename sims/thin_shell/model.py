@@ -108,6 +108,11 @@ class Model:
         return float((spans.max - spans.min).amax())
 
     @cached_property
+    def thickness(self) -> float:
+        """Of the thinnest face [m]."""
+        return float(self.scene.of_faces("thickness").detach().amin())
+
+    @cached_property
     def noise(self) -> tuple[float, float]:
         """What rounding of coordinates leaves in a force [N] and a moment of a director [N m]."""
         scene = self.scene

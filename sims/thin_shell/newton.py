@@ -12,7 +12,11 @@ energy would cut the good step. So the stages are
                     falls (Armijo); the Hessian is changed only when it is not definite
 
 and a stage starts where the first one started. Unknowns that are held move to where they are driven
-in the first linear solve, which carries the others along.
+in the first linear solve, which carries the others along. When a full step has moved no vertex by
+more than a small part of the thickness, its factor serves for the next ones, which then cost a
+gradient and a solve, as long as they shrink fast. (An old factor knows old directions of the
+elements. After a move m it takes a share m / h of the next step for stretch, over cells of size h,
+and that weighs 12 (m / thickness)^2 beside bending.)
 """
 
 from __future__ import annotations
@@ -31,6 +35,9 @@ from sims.thin_shell.system import Assembled, System
 ITERATIONS = {"extrapolated": 12, "full": 20, "capped": 60, "guarded": 250}
 STATIC = ("extrapolated", "full", "capped", "guarded")
 MOVING = ("extrapolated", "full", "guarded", "capped")
+CLOSE = 1e-3  # of the thickness: a full step so small lets its factor serve again
+SHRINKING = 0.05  # of the step before: what a step with an old factor may be
+SURE = 1e-3  # of the tolerance: what the last step must be when its factor is an old one
 RESIDUAL = 1e-8  # of the largest force of an element
 STALLED = 100.0  # times the noise at which a residual that falls no more may stand
 TURN = 0.5  # rad, largest turn of an edge in a capped or guarded step
@@ -49,10 +56,10 @@ class NotConverged(RuntimeError):
 class Solution(NamedTuple):
     """Where Newton's method ended.
 
-    unknowns (size,); iterations: linear solves; residual: largest force left over the largest force
-    of an element; step [m]: largest last move of a vertex; stage: which one got there; stable:
-    whether the Hessian there has no negative pivot; smallest_pivot: relative, near zero where the
-    scene is about to buckle or may move freely.
+    unknowns (size,); iterations: factorisations; residual: largest force left over the largest
+    force of an element; step [m]: largest last move of a vertex; stage: which one got there;
+    stable: whether the Hessian there has no negative pivot; smallest_pivot: relative, near zero
+    where the scene is about to buckle or may move freely.
     """
 
     unknowns: Tensor
@@ -153,6 +160,7 @@ def _full_steps(
     unknowns, shift = start, torch.where(model.free, 0.0, targets - start)
     extrapolated: dict[int, Tensor] = {}
     step, residual, iteration, factor = torch.inf, torch.inf, 0, None
+    enough = tolerance
 
     def report(converged: bool, reason: str = "") -> _Progress:
         negative = factor.negative_pivots if factor is not None else 0
@@ -161,8 +169,9 @@ def _full_steps(
         return _Progress(solution, converged, reason)
 
     while True:
-        near = iteration > 0 and step <= tolerance
-        found = system.assemble(unknowns, 1 if near else 2, extrapolated=extrapolated)
+        near = iteration > 0 and step <= enough
+        again = factor is not None and (near or step <= CLOSE * model.thickness)
+        found = system.assemble(unknowns, 1 if again else 2, extrapolated=extrapolated)
         residual, small, noisy = judge.residual(found.gradient, found.scale)
         if not math.isfinite(found.value):
             return report(False, "the potential is not finite")
@@ -172,13 +181,19 @@ def _full_steps(
             return report(
                 False, f"last move {step:.1e} m, residual {residual:.1e} after {iteration}"
             )
-        if near:
-            found = system.assemble(unknowns, 2, extrapolated=extrapolated)
         try:
+            if factor is not None and again:
+                increment = _solved(system, factor, -found.gradient, shift)
+                if judge.move(increment) <= SHRINKING * step:
+                    unknowns, extrapolated = unknowns + increment, {}
+                    step, enough = judge.move(increment), SURE * tolerance
+                    continue
+                found = system.assemble(unknowns, 2, extrapolated=extrapolated)
             values = model.pattern.assemble(found.matrices, system.inertia)
             increment, factor = _direction(system, found, values, shift, solver)
         except SingularMatrix as error:
             return report(False, str(error))
+        enough = tolerance
         if stage == "extrapolated":
             extrapolated = system.strains(unknowns, increment)
         if stage == "capped" and not bool(shift.any()):
@@ -199,9 +214,15 @@ def _direction(
     if bool(shift.any()):
         force = force - pattern.full_product(found.matrices, shift)
     factor = solver.factorise(values)
+    return _solved(system, factor, force, shift), factor
+
+
+def _solved(system: System, factor: Factor, force: Tensor, shift: Tensor) -> Tensor:
+    """The move of all unknowns under a force on the free ones, held ones by `shift`."""
+    free = system.model.pattern.unknowns
     increment = shift.clone()
-    increment[pattern.unknowns] = factor.solve(force[pattern.unknowns])
-    return increment, factor
+    increment[free] = factor.solve(force[free])
+    return increment
 
 
 @dataclass
