@@ -19,7 +19,8 @@ class Iterated(NamedTuple):
     """What an iteration ended with.
 
     residual: |b - A x| / |b| in the Euclidean norm. negative_curvature: the iteration met a
-    direction p with p^T A p <= 0, so that A is not positive definite, and stopped before it.
+    direction p with p^T A p <= 0, so that A is not positive definite, and stopped before it (or
+    took p as it is, if that was the first).
     """
 
     solution: Tensor
@@ -68,6 +69,8 @@ def conjugate_gradient(
         done += 1
         if not curvature > 0:
             negative = True
+            if done == 1:
+                solution = solution + direction
             break
         solution += slope / curvature * direction
         residual -= slope / curvature * image

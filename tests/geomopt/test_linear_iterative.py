@@ -84,6 +84,10 @@ def test_negative_curvature_is_reported():
     )
     assert found.negative_curvature
     assert torch.isfinite(found.solution).all()
+    # where the first direction is of that kind, it is what comes back: downhill for a Newton step
+    at_once = conjugate_gradient(lambda x: -x, right)
+    assert (at_once.negative_curvature, at_once.iterations) == (True, 1)
+    assert float(at_once.solution @ right) > 0
 
 
 def test_bad_input_is_named():
