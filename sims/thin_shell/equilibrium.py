@@ -41,11 +41,11 @@ def equilibrate(simulator: Simulator, start: State | None, control: Control, par
         goal = 1.0 if goal > 1.0 - SMALLEST / 2 else goal
         try:
             with torch.set_grad_enabled(torch.is_grad_enabled() and (remembers or goal == 1.0)):
-                loads = _between(before, control, goal, first)
+                loads = _between(before, control, goal, first, simulator.model.values["walls"])
                 weight = 1.0 if weighted else goal
                 state, solution = _solve(simulator, state, loads, weight, first.positions)
             solutions.append(solution)
-            share = goal
+            share, part = goal, min(1.0 / parts, 2 * part)
         except NotConverged as error:
             part /= 2
             if part < SMALLEST:
@@ -86,8 +86,10 @@ def _solve(
     return then, step.solution
 
 
-def _between(before: Control, control: Control, share: float, first: State) -> Control:
-    """Loads and drives `share` of the way from `before` to `control`."""
+def _between(
+    before: Control, control: Control, share: float, first: State, walls: Tensor
+) -> Control:
+    """Loads and drives `share` of the way from `before`, or `walls` (E, 3), to `control`."""
 
     def mix(start: Tensor | None, end: Tensor | None) -> Tensor | None:
         if end is None:
@@ -98,7 +100,7 @@ def _between(before: Control, control: Control, share: float, first: State) -> C
     if control.positions is not None:
         positions = mix(first.positions, control.positions)
     if control.directors is not None:
-        directors = control.directors
+        directors = mix(walls if before.directors is None else before.directors, control.directors)
     return Control(
         positions=positions,
         directors=directors,
