@@ -95,6 +95,27 @@ def flow(
     return (amount / curvature)[:, None] * angle_difference, amount
 
 
+def crease_work(
+    angle_difference: Tensor,
+    rate: Tensor,
+    stiffness: Tensor,
+    bending: Tensor,
+    yield_curvature: Tensor,
+    hardening: Tensor,
+    softness: Tensor,
+) -> Tensor:
+    """Derivative (n,) [J] of the energy when the angles (n, k) change by `rate` (n, k).
+
+    The moment is the stiffness times what is left of the difference after `flow`.
+    """
+    turned, _ = flow(angle_difference, stiffness, bending, yield_curvature, hardening, softness)
+    left = angle_difference - turned
+    if stiffness.ndim == 1:
+        return stiffness * (left * rate).sum(1)
+    symmetric = (stiffness + stiffness.mT) / 2
+    return (rate[:, None] @ symmetric @ left[:, :, None])[:, 0, 0]
+
+
 def remaining_stiffness(
     accumulated: Tensor, damage: Tensor | float, first_yield_curvature: Tensor
 ) -> Tensor:

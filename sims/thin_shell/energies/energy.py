@@ -6,7 +6,8 @@ shape. So an energy knows no mesh, no indices and no time, and anything that is 
 unknowns fits: elastic, viscous or contact.
 
 The kernels give value, gradient and Hessian, fast. The twin gives the value in torch operations
-that can be differentiated twice in everything: the adjoint needs y . d(gradient)/d(constants).
+that can be differentiated twice in everything. The adjoint needs y . d(gradient)/d(constants), the
+derivative of the work that the forces do along y, see `virtual_work`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ class Energy:
     which the conformance test tries everything. extrapolate: (local, increment, constants) -> the
     strain after a linear step, for energies that can take it in their Hessian. points: the first
     3 * points unknowns are positions, the others do not turn with the element. vectors: which of
-    the constants are directions in space (n, 3) or (n, k, 3), and do turn with it.
+    the constants are directions in space (n, 3) or (n, k, 3), and do turn with it. work: (local,
+    direction (n, size), *constants) -> (n,), the derivative of the value along a direction, in
+    closed form, differentiable once in the constants; `virtual_work` does without it, but slowly.
     """
 
     name: str
@@ -69,12 +72,27 @@ class Energy:
     extrapolate: Callable[[Tensor, Tensor, Constants], Tensor] | None = None
     points: int = 3
     vectors: tuple[int, ...] = ()
+    work: Callable[..., Tensor] | None = None
 
 
 def positive_semidefinite(matrices: Tensor) -> Tensor:
     """Symmetric matrices (n, k, k) with their negative eigenvalues set to zero."""
     values, vectors = torch.linalg.eigh(matrices)
     return (vectors * values.clamp(min=0).unsqueeze(-2)) @ vectors.mT
+
+
+def virtual_work(energy: Energy, local: Tensor, direction: Tensor, constants: Constants) -> Tensor:
+    """gradient . direction (n,) [J] of elements, differentiable in the constants.
+
+    local, direction (n, size) without a graph.
+    """
+    if energy.work is not None:
+        return energy.work(local, direction, *constants)
+    with torch.enable_grad():
+        unknowns = local.detach().requires_grad_()
+        total = energy.value(unknowns, *constants).sum()
+        (gradient,) = torch.autograd.grad(total, unknowns, create_graph=True)
+    return (gradient * direction).sum(1)
 
 
 def by_autograd(

@@ -38,9 +38,10 @@ import math
 import torch
 from torch import Tensor
 
-from sims.thin_shell.energies.crease import crease_energy, wrapped
+from sims.thin_shell.energies.crease import crease_energy, crease_work, wrapped
 from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_kernel
 from sims.thin_shell.energies.hinge_kernels import kernel
+from sims.thin_shell.energies.tilt import edge_vectors, tilt_rates
 
 FLATTEST = 1e-12  # double area over the longest edge squared; below it a face has no normal
 
@@ -87,6 +88,17 @@ def value(
     return torch.where(valid, energy, math.inf)
 
 
+def work(local: Tensor, direction: Tensor, rest_angle: Tensor, *crease: Tensor) -> Tensor:
+    """Derivative (n,) [J] of the energy along a direction (n, 12)."""
+    places, moves = local.unflatten(1, (4, 3)), direction.unflatten(1, (4, 3))
+    rate = sum(
+        tilt_rates(edge_vectors(places[:, face]), moves[:, face])[:, 2:]
+        for face in ([0, 1, 2], [1, 0, 3])
+    )
+    difference = wrapped(hinge_angle(local) - rest_angle)
+    return crease_work(difference[:, None], rate, *crease)
+
+
 def evaluate(
     local: Tensor,
     constants: Constants,
@@ -123,4 +135,4 @@ def sample(generator: torch.Generator, n: int) -> tuple[Tensor, Constants]:
     return 0.01 * (flat + 0.6 * noise), random_yield(generator, n)
 
 
-HINGE = Energy(name="hinge", size=12, value=value, evaluate=evaluate, sample=sample, points=4)
+HINGE = Energy("hinge", 12, value, evaluate, sample, points=4, work=work)

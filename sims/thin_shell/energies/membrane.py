@@ -33,6 +33,14 @@ def green_strain(local: Tensor, inverse_rest: Tensor) -> Tensor:
     return torch.cat(((stretch - 1) / 2, (a * b).sum(-1, keepdim=True)), -1)
 
 
+def strain_rate(local: Tensor, direction: Tensor, inverse_rest: Tensor) -> Tensor:
+    """Change (n, 3) of Green's strain when local (n, 9) moves along direction (n, 9)."""
+    a, b = columns(local, inverse_rest)
+    da, db = columns(direction, inverse_rest)
+    stretch = torch.stack(((a * da).sum(-1), (b * db).sum(-1)), -1)
+    return torch.cat((stretch, (a * db + b * da).sum(-1, keepdim=True)), -1)
+
+
 def extrapolate(local: Tensor, increment: Tensor, constants: Constants) -> Tensor:
     """Green's strain (n, 3) after the linear step: E(local) + dE/dlocal increment.
 
@@ -40,12 +48,8 @@ def extrapolate(local: Tensor, increment: Tensor, constants: Constants) -> Tenso
     what a large rotation adds falsely. Kernels take the result for the stress of the geometric term
     (mixed integration points; Magisano, Leonetti and Garcea 2017).
     """
-    inverse_rest = constants[0]
-    a, b = columns(local, inverse_rest)
-    da, db = columns(increment, inverse_rest)
-    stretch = torch.stack(((a * da).sum(-1), (b * db).sum(-1)), -1)
-    shear = (a * db + b * da).sum(-1, keepdim=True)
-    return green_strain(local, inverse_rest) + torch.cat((stretch, shear), -1)
+    rest = constants[0]
+    return green_strain(local, rest) + strain_rate(local, increment, rest)
 
 
 def evaluate_with(

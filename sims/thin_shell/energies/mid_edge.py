@@ -20,9 +20,10 @@ import math
 import torch
 from torch import Tensor
 
-from sims.thin_shell.energies.crease import crease_energy, wrapped
+from sims.thin_shell.energies.crease import crease_energy, crease_work, wrapped
 from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_kernel
 from sims.thin_shell.energies.mid_edge_kernels import FLATTEST, kernel
+from sims.thin_shell.energies.tilt import edge_vectors, tilt_rates, twist_rates
 
 
 def corner_angles(local: Tensor, directors: Tensor, signs: Tensor) -> Tensor:
@@ -80,6 +81,18 @@ def value(
     return torch.where(valid, energy, math.inf)
 
 
+def work(
+    local: Tensor, direction: Tensor, directors: Tensor, signs: Tensor, *crease: Tensor
+) -> Tensor:
+    """Derivative (n,) [J] of the energy along a direction (n, 12)."""
+    corners, moves = local[:, :9].unflatten(1, (3, 3)), direction[:, :9].unflatten(1, (3, 3))
+    edges, changes = edge_vectors(corners), edge_vectors(moves)
+    rates = tilt_rates(edges, moves) + twist_rates(directors, edges, changes)
+    rates = rates + signs * direction[:, 9:]
+    angles = corner_angles(local, directors, signs)
+    return crease_work(angles - crease[0], rates, *crease[1:])
+
+
 def evaluate(
     local: Tensor,
     constants: Constants,
@@ -126,5 +139,11 @@ def sample(generator: torch.Generator, n: int) -> tuple[Tensor, Constants]:
 
 
 MID_EDGE = Energy(
-    name="mid-edge", size=12, value=value, evaluate=evaluate, sample=sample, vectors=(0,)
+    name="mid-edge",
+    size=12,
+    value=value,
+    evaluate=evaluate,
+    sample=sample,
+    vectors=(0,),
+    work=work,
 )

@@ -22,6 +22,7 @@ from sims.thin_shell.energies.membrane import (
     extrapolate,
     green_strain,
     random_triangles,
+    strain_rate,
 )
 from sims.thin_shell.energies.neo_hookean_kernels import kernel
 
@@ -33,6 +34,21 @@ def value(local: Tensor, inverse_rest: Tensor, lam: Tensor, mu: Tensor) -> Tenso
     log_stretch = growth.log1p() / 2
     energy = mu * (first + second - log_stretch) + lam / 2 * log_stretch**2
     return torch.where(growth > -1, energy, torch.inf)
+
+
+def work(local: Tensor, direction: Tensor, inverse_rest: Tensor, lam: Tensor, mu: Tensor) -> Tensor:
+    """Derivative (n,) [J] of the energy along a direction (n, 9); zero in collapsed triangles."""
+    first, second, shear = green_strain(local, inverse_rest).unbind(-1)
+    growth = 2 * (first + second) + 4 * first * second - shear**2
+    valid = growth > -1
+    growth = torch.where(valid, growth, 0.0)
+    log_stretch = growth.log1p() / 2
+    first_rate, second_rate, shear_rate = strain_rate(local, direction, inverse_rest).unbind(-1)
+    trace = first_rate + second_rate
+    rate = trace + 2 * (first_rate * second + first * second_rate) - shear * shear_rate
+    stretching = rate / (1 + growth)
+    total = mu * (trace - stretching) + lam * log_stretch * stretching
+    return torch.where(valid, total, 0.0)
 
 
 def evaluate(
@@ -54,4 +70,4 @@ def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
     return local, (inverse_rest, lam, mu)
 
 
-NEO_HOOKEAN = Energy("neo-hookean", 9, value, evaluate, sample, extrapolate)
+NEO_HOOKEAN = Energy("neo-hookean", 9, value, evaluate, sample, extrapolate, work=work)

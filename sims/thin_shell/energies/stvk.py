@@ -20,6 +20,7 @@ from sims.thin_shell.energies.membrane import (
     green_strain,
     random_stiffness,
     random_triangles,
+    strain_rate,
 )
 from sims.thin_shell.energies.stvk_kernels import kernel
 
@@ -28,6 +29,20 @@ def value(local: Tensor, inverse_rest: Tensor, stiffness: Tensor, rest_strain: T
     """Energy (n,) [J] of triangles local (n, 9)."""
     strain = green_strain(local, inverse_rest) - rest_strain
     return torch.einsum("ni,nij,nj->n", strain, stiffness, strain) / 2
+
+
+def work(
+    local: Tensor,
+    direction: Tensor,
+    inverse_rest: Tensor,
+    stiffness: Tensor,
+    rest_strain: Tensor,
+) -> Tensor:
+    """Derivative (n,) [J] of the energy along a direction (n, 9)."""
+    strain = green_strain(local, inverse_rest) - rest_strain
+    rate = strain_rate(local, direction, inverse_rest)
+    symmetric = (stiffness + stiffness.mT) / 2
+    return (rate[:, None] @ symmetric @ strain[:, :, None])[:, 0, 0]
 
 
 def evaluate(
@@ -51,4 +66,4 @@ def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
     return local, (inverse_rest, stiffness, rest_strain)
 
 
-STVK = Energy("stvk", 9, value, evaluate, sample, extrapolate)
+STVK = Energy("stvk", 9, value, evaluate, sample, extrapolate, work=work)

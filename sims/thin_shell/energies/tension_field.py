@@ -37,6 +37,7 @@ from sims.thin_shell.energies.membrane import (
     green_strain,
     random_stiffness,
     random_triangles,
+    strain_rate,
 )
 from sims.thin_shell.energies.tension_field_kernels import ANGLES, CLOSE, ROUNDS, kernel
 
@@ -46,18 +47,43 @@ def value(local: Tensor, inverse_rest: Tensor, stiffness: Tensor, slack: Tensor)
     strain = green_strain(local, inverse_rest)
     stress = (stiffness @ strain.unsqueeze(-1)).squeeze(-1)
     plain = (strain * stress).sum(-1) / 2
-    taut = (stress[:, 0] + stress[:, 1] >= 0) & (stress[:, 0] * stress[:, 1] >= stress[:, 2] ** 2)
-    loose = (strain[:, 0] + strain[:, 1] <= 0) & (
-        4 * strain[:, 0] * strain[:, 1] >= strain[:, 2] ** 2
-    )
-    wrinkled = ~(taut | loose)
-    uniaxial = _uniaxial(strain[wrinkled], stiffness[wrinkled])
+    taut, wrinkled = _state(strain, stress)
+    _, along, soft = _uniaxial(strain[wrinkled], stiffness[wrinkled])
+    relaxed = torch.where(taut, plain, 0.0).masked_scatter(wrinkled, along**2 / (2 * soft))
+    return relaxed + slack * (plain - relaxed)
+
+
+def work(
+    local: Tensor, direction: Tensor, inverse_rest: Tensor, stiffness: Tensor, slack: Tensor
+) -> Tensor:
+    """Derivative (n,) [J] of the energy along a direction (n, 9).
+
+    The best wrinkles make the energy stationary, so the stress is that of wrinkles held still.
+    """
+    strain = green_strain(local, inverse_rest)
+    rate = strain_rate(local, direction, inverse_rest)
+    symmetric = (stiffness + stiffness.mT) / 2
+    stress = (symmetric @ strain.unsqueeze(-1)).squeeze(-1)
+    plain = (stress * rate).sum(-1)
+    taut, wrinkled = _state(strain.detach(), stress.detach())
+    tension, along, soft = _uniaxial(strain[wrinkled], symmetric[wrinkled])
+    uniaxial = along / soft * (tension * rate[wrinkled]).sum(-1)
     relaxed = torch.where(taut, plain, 0.0).masked_scatter(wrinkled, uniaxial)
     return relaxed + slack * (plain - relaxed)
 
 
-def _uniaxial(strain: Tensor, stiffness: Tensor) -> Tensor:
-    """Energy (n,) of the uniaxial stress that suits the strain best, in wrinkled triangles.
+def _state(strain: Tensor, stress: Tensor) -> tuple[Tensor, Tensor]:
+    """Which triangles (n,) are taut, and which are wrinkled."""
+    taut = (stress[:, 0] + stress[:, 1] >= 0) & (stress[:, 0] * stress[:, 1] >= stress[:, 2] ** 2)
+    loose = (strain[:, 0] + strain[:, 1] <= 0) & (
+        4 * strain[:, 0] * strain[:, 1] >= strain[:, 2] ** 2
+    )
+    return taut, ~(taut | loose)
+
+
+def _uniaxial(strain: Tensor, stiffness: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The uniaxial stress of size one (n, 3) that suits the strain best in wrinkled triangles, the
+    strain along it and the compliance.
 
     The best direction is found without a graph. One more Newton step with a graph moves it by
     nothing and carries its derivative, which makes the second derivative of the result exact.
@@ -67,7 +93,8 @@ def _uniaxial(strain: Tensor, stiffness: Tensor) -> Tensor:
     slope, bend = _slope(angle, strain, compliance)
     angle = angle - slope / bend.detach()
     along, soft = _strip(angle, strain, compliance)[:2]
-    return along**2 / (2 * soft)
+    c, s = angle.cos(), angle.sin()
+    return torch.stack((c * c, s * s, c * s), -1), along, soft
 
 
 def _strip(angle: Tensor, strain: Tensor, compliance: Tensor) -> tuple[Tensor, ...]:
@@ -137,4 +164,4 @@ def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
     return local, (inverse_rest, stiffness, 0.01 + 0.1 * slack)
 
 
-TENSION_FIELD = Energy("tension-field", 9, value, evaluate, sample, extrapolate)
+TENSION_FIELD = Energy("tension-field", 9, value, evaluate, sample, extrapolate, work=work)

@@ -22,9 +22,10 @@ import math
 import torch
 from torch import Tensor
 
-from sims.thin_shell.energies.crease import crease_energy, wrapped
+from sims.thin_shell.energies.crease import crease_energy, crease_work, wrapped
 from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_kernel
 from sims.thin_shell.energies.hinge import FLATTEST, random_yield
+from sims.thin_shell.energies.tilt import edge_vectors, tilt_rates, twist_rates
 from sims.thin_shell.energies.wall_hinge_kernels import kernel
 
 
@@ -69,6 +70,17 @@ def value(
     return torch.where(valid, energy, math.inf)
 
 
+def work(
+    local: Tensor, direction: Tensor, director: Tensor, rest_angle: Tensor, *crease: Tensor
+) -> Tensor:
+    """Derivative (n,) [J] of the energy along a direction (n, 9)."""
+    moves = direction.unflatten(1, (3, 3))
+    edges, changes = edge_vectors(local.unflatten(1, (3, 3))), edge_vectors(moves)
+    rate = tilt_rates(edges, moves)[:, 2] + twist_rates(director, edges[:, 2], changes[:, 2])
+    difference = wrapped(wall_angle(local, director) - rest_angle)
+    return crease_work(difference[:, None], rate[:, None], *crease)
+
+
 def evaluate(
     local: Tensor,
     constants: Constants,
@@ -89,6 +101,4 @@ def sample(generator: torch.Generator, n: int) -> tuple[Tensor, Constants]:
     return 0.01 * (flat + 0.6 * noise[:, :9]), (up + 0.8 * noise[:, 9:], angle, *others)
 
 
-WALL_HINGE = Energy(
-    name="wall hinge", size=9, value=value, evaluate=evaluate, sample=sample, vectors=(0,)
-)
+WALL_HINGE = Energy("wall hinge", 9, value, evaluate, sample, vectors=(0,), work=work)

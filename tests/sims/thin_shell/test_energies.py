@@ -3,6 +3,7 @@
 import importlib
 import math
 import pkgutil
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 import sims.thin_shell.energies
-from sims.thin_shell.energies.energy import Energy, by_autograd
+from sims.thin_shell.energies.energy import Energy, by_autograd, virtual_work
 
 ELEMENTS = 40
 ROUNDING = 1e-10  # of the largest entry of an element: a few hundred operations in float64
@@ -72,6 +73,27 @@ def test_kernels_agree_with_the_twin(energy: Energy, device: torch.device):
             assert found.device.type == device.type
             assert found.dtype == torch.float64
             assert_rows_close(found.cpu(), other, ROUNDING)
+
+
+def test_work_agrees_with_the_twin(energy: Energy):
+    """Along a direction, and its derivatives in the constants, symmetric ones made symmetric."""
+    source = generator()
+    local, constants = energy.sample(source, ELEMENTS)
+    direction = directions(energy, local, source)
+    leaves = tuple(constant.clone().requires_grad_() for constant in constants)
+    found, wanted = (
+        virtual_work(kind, local, direction, leaves)
+        for kind in (energy, replace(energy, work=None))
+    )
+    assert_rows_close(found.detach(), wanted.detach(), ROUNDING)
+    parts = [torch.autograd.grad(work.sum(), leaves, allow_unused=True) for work in (found, wanted)]
+    for first, second in zip(*parts, strict=True):
+        assert first is not None
+        assert second is not None
+        if first.shape[1:] == (3, 3):
+            first, second = first + first.mT, second + second.mT
+        error = (first - second).abs().max()
+        assert error <= ROUNDING * second.abs().max()
 
 
 def test_gradient_by_taylor(energy: Energy):
