@@ -127,9 +127,8 @@ def list_all(given: argparse.Namespace) -> int:
         outcome, rows = one.outcome or {}, one.iterates
         values = list(rows.get("best_value", ()))
         value = outcome.get("value", values[-1] if values else None)
-        runs.add_row(
-            one.name, one.status, str(len(values)), "" if value is None else f"{value:.5g}"
-        )
+        count = f"{len(one.cases)} cases" if one.cases else str(len(values))
+        runs.add_row(one.name, one.status, count, "" if value is None else f"{value:.5g}")
     for table in (specs, methods, runs):
         if table.row_count:
             _show(table)
@@ -207,10 +206,8 @@ def _summary(finished: Run, was_done: bool) -> None:
     if was_done:
         _say(f"{finished.folder} is done already; delete the folder to run it again")
     seconds = sum(outcome["seconds"].values())
-    _say(
-        f"{finished.folder}  value {outcome['value']:.5g}, "
-        f"ended by {outcome['reason']}, {seconds:.1f} s"
-    )
+    result = f"value {outcome['value']:.5g}" if "value" in outcome else f"{outcome['cases']} cases"
+    _say(f"{finished.folder}  {result}, ended by {outcome['reason']}, {seconds:.1f} s")
     for name, value in outcome["metrics"].items():
         _say(f"  {name} {value:.5g}" if isinstance(value, float) else f"  {name} {value}")
     for file in finished.artifacts:

@@ -9,7 +9,6 @@ the outcome is last: a directory without it is unfinished.
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import time
 import traceback
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import optimizers
 from geomopt import files
@@ -31,6 +29,7 @@ from geomopt.runs.progress import Progress
 from geomopt.runs.recorder import Recorder
 from geomopt.runs.spec import Spec
 from geomopt.runs.store import Run
+from geomopt.runs.study import check_plan, go_through, is_study, outcome_of
 
 
 class RunFailed(RuntimeError):
@@ -85,7 +84,7 @@ def one_thread() -> Iterator[None]:
 def _work(spec: Spec, run: Run, interruption: Interruption, progress: bool) -> None:
     began = time.perf_counter()
     try:
-        search = _Search(spec, run)
+        search = _Study(spec, run) if is_study(spec.settings) else _Search(spec, run)
     except InputError:
         raise
     except Exception as error:
@@ -94,9 +93,8 @@ def _work(spec: Spec, run: Run, interruption: Interruption, progress: bool) -> N
     seconds = {"start": time.perf_counter() - began}
     try:
         _prepare(spec, run)
-        result = search.go(interruption, progress)
-        _finish(run, search.problem, result, {**seconds, "optimization": result.seconds})
-    except StorageError:
+        search.go(interruption, progress, seconds)
+    except (StorageError, RunFailed):
         raise
     except Exception as error:
         raise _failure(run, error) from error
@@ -129,6 +127,40 @@ def _remove_drafts(run: Run) -> None:
             draft.unlink()
 
 
+@contextmanager
+def _refusals(spec: Spec) -> Iterator[None]:
+    """What a task or a method refuses in here is the user's input; there is no run yet."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, OSError, BackendUnavailable) as error:
+        raise InputError(f"{spec.problem} cannot start: {one_line(error)}") from error
+
+
+class _Study:
+    """The cases of a run."""
+
+    def __init__(self, spec: Spec, run: Run) -> None:
+        self.spec, self.run = spec, run
+        with _refusals(spec):
+            self.cases = check_plan(spec.settings.plan(torch.device(spec.device), spec.seed))
+
+    def go(self, interruption: Interruption, progress: bool, seconds: dict[str, float]) -> None:
+        """Do all of them, then write the report and the outcome; raises RunFailed if one failed."""
+        from geomopt.runs import report
+
+        with Progress(self.spec.name, None, progress) as shown:
+            records = go_through(self.cases, self.run, interruption, shown)
+        times = {record["case"]: record["seconds"] for record in records}
+        outcome = outcome_of(records)
+        outcome |= {"seconds": {**seconds, **times}, "finished": environment.now()}
+        report.write(self.run, outcome)
+        store.write_json(self.run.folder / "outcome.json", outcome)
+        if outcome["status"] == "failed":
+            raise RunFailed(self.run, outcome["error"])
+
+
 class _Search:
     """The optimization of a run."""
 
@@ -140,16 +172,16 @@ class _Search:
             "checkpoint": run.checkpoint_file,
             "checkpoint_every": spec.checkpoint_every,
         }
-        try:
+        with _refusals(spec):
             self.problem = spec.settings.start(torch.device(spec.device), spec.seed)
             self.iterates = optimizers.iterate(self.problem, spec.method, **self.arguments)
-        except InputError:
-            raise
-        except (ValueError, OSError, BackendUnavailable) as error:
-            # what a task or a method refuses is the user's input; there is no run yet
-            raise InputError(f"{spec.problem} cannot start: {one_line(error)}") from error
 
-    def go(self, interruption: Interruption, progress: bool) -> optimizers.Result:
+    def go(self, interruption: Interruption, progress: bool, seconds: dict[str, float]) -> None:
+        """Do all of it, from the first iterate to the outcome."""
+        result = self._iterate(interruption, progress)
+        _finish(self.run, self.problem, result, {**seconds, "optimization": result.seconds})
+
+    def _iterate(self, interruption: Interruption, progress: bool) -> optimizers.Result:
         """Iterate to the end; raises Interrupted when a signal has come and all is saved."""
         recorder = Recorder(self.run, self.problem, self.spec.frames)
         try:
@@ -183,7 +215,8 @@ def _finish(run: Run, problem: Any, result: optimizers.Result, timings: dict[str
     parameters = problem.parameters_of(result.x)
     metrics = _plain(problem.metrics(parameters)) if hasattr(problem, "metrics") else {}
     if hasattr(problem, "write_artifacts"):
-        _write_artifacts(run, problem, parameters)
+        with store.new_artifacts(run) as folder:
+            problem.write_artifacts(parameters, folder)
     outcome = {
         "status": "ok",
         "reason": str(result.reason),
@@ -198,22 +231,6 @@ def _finish(run: Run, problem: Any, result: optimizers.Result, timings: dict[str
     }
     report.write(run, outcome)
     store.write_json(run.folder / "outcome.json", outcome)
-
-
-def _write_artifacts(run: Run, problem: Any, parameters: Mapping[str, Tensor]) -> None:
-    drafts = run.folder / ".artifacts"
-    shutil.rmtree(drafts, ignore_errors=True)
-    try:
-        with files.storage_errors(run.artifacts_folder):
-            drafts.mkdir()
-            problem.write_artifacts(parameters, drafts)
-            for file in sorted(drafts.rglob("*")):
-                if file.is_file():
-                    place = run.artifacts_folder / file.relative_to(drafts)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(file, place)
-    finally:
-        shutil.rmtree(drafts, ignore_errors=True)
 
 
 def _failure(run: Run, error: Exception) -> RunFailed:

@@ -13,6 +13,7 @@ from optimizers import Budget, Iterate
 _EVERY = 10.0  # seconds between lines where there is no terminal
 _LINE = 80  # characters for the numbers where there is no terminal
 _BAR = 20  # characters
+_SLOWEST = 0.05  # steps a second: a smaller rate would read 0.0
 _AROUND = _BAR + 28  # what bar, percentage, rate, time and the gaps between them take
 
 
@@ -30,9 +31,12 @@ def share(iterate: Iterate, budget: Budget) -> float | None:
 
 
 class Progress:
-    """Shows each iterate of a run; a context manager, silent with `wanted=False`."""
+    """Shows how far a run is; a context manager, silent with `wanted=False`.
 
-    def __init__(self, title: str, budget: Budget, wanted: bool = True) -> None:
+    budget: of the iterates; None for a run that tells of its steps itself.
+    """
+
+    def __init__(self, title: str, budget: Budget | None, wanted: bool = True) -> None:
         self.title, self.budget, self.wanted = title, budget, wanted
         self._bar: Any = None
         self._began = self._spoke = time.monotonic()
@@ -57,10 +61,20 @@ class Progress:
 
     def show(self, iterate: Iterate) -> None:
         """Show one iterate."""
+        room = _LINE
+        if self._bar is not None:
+            room = self._bar.console.width - len(self.title) - _AROUND
+        if self.wanted:
+            done = None if self.budget is None else share(iterate, self.budget)
+            self.step(done, f"iterate {iterate.iteration}", _numbers(iterate, room))
+
+    def step(self, done: float | None, heading: str, text: str) -> None:
+        """Show that a share in [0, 1] is done, None where nobody knows; heading: what counts,
+        which the bar stands for in a terminal; text: what is going on.
+        """
         if not self.wanted:
             return
         now = time.monotonic()
-        done = share(iterate, self.budget)
         if self._first is None:
             self._first, self._began = done or 0.0, now
         else:
@@ -71,13 +85,13 @@ class Progress:
                 self._task,
                 total=None if done is None else 1.0,
                 completed=done or 0.0,
-                text=_numbers(iterate, self._bar.console.width - len(self.title) - _AROUND),
-                rate=f"{rate:.1f}/s" if rate else "",
+                text=text,
+                rate=f"{rate:.1f}/s" if rate >= _SLOWEST else "",
             )
         elif self._count == 0 or now - self._spoke >= _EVERY or done == 1.0:
             self._spoke = now
-            parts = [f"{self.title}: iterate {iterate.iteration}", _numbers(iterate, _LINE)]
-            if rate:
+            parts = [f"{self.title}: {heading}", text]
+            if rate >= _SLOWEST:
                 parts.append(f"{rate:.1f}/s")
             if done and (self._first or 0.0) < done < 1.0:
                 left = (now - self._began) * (1 - done) / (done - (self._first or 0.0))

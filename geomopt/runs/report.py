@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from geomopt import files
+from geomopt.runs import report_cases
 from geomopt.runs.curves import curves
 from geomopt.runs.page import (
     chip,
@@ -91,6 +92,8 @@ class _Story:
 
     @property
     def pictures(self) -> list[Path]:
+        if self.run.cases:  # which show their own
+            return []
         return [file for file in self.run.artifacts if is_media(file)]
 
 
@@ -101,12 +104,14 @@ def _single(story: _Story) -> str:
         head.append(f"<p>{text(table['description'])}</p>")
     method = table.get("method", {}).get("name", "")
     head.append(
-        f"<p class='soft'><span class='mono'>{text(table['problem'])}</span> · {text(method)}</p>"
+        f"<p class='soft'><span class='mono'>{text(table['problem'])}</span>"
+        f"{text(f' · {method}' if method else '')}</p>"
     )
     parts = [
         *head,
         _error(story),
         _tiles(story),
+        report_cases.overview(story.run),
         _pictures(story),
         _curves_of(story),
     ]
@@ -120,6 +125,7 @@ def _single(story: _Story) -> str:
     cards = [
         f"<section class='card'><h2>{n}</h2>{body}</section>" for n, body in tables.items() if body
     ]
+    parts.append(report_cases.details(story.run, story.base))
     parts.append(f"<div class='columns'>{''.join(cards)}</div>")
     parts.append(_details(story, opened=True))
     return "".join(parts)
@@ -195,7 +201,8 @@ def _tiles(story: _Story) -> str:
     entries = {
         "final value": story.outcome.get("value"),
         "violation": story.outcome.get("violation") or None,
-        "iterations": len(story.iterates.get("iteration", ())),
+        "iterations": len(story.iterates.get("iteration", ())) or None,
+        "cases": len(story.run.cases) or None,
         "evaluations": story.outcome.get("evaluations"),
         "time": clock(sum(seconds.values())) if seconds else None,
         "device": story.environment.get("device"),

@@ -15,6 +15,8 @@
     [budget]
     iterations = 300
 
+A study (study.py) has cases instead of a problem, and neither method nor budget.
+
 What is left out takes the task's own `method()` and `budget()`, then the defaults. `load` resolves
 all of it, so a spec that is written back says every value and reloads to the same run.
 """
@@ -38,8 +40,10 @@ from geomopt import assets
 from geomopt.errors import InputError
 from geomopt.runs import toml
 from geomopt.runs.settings import Given, build, convert, table_of, unknown
+from geomopt.runs.study import is_study
 
 _TABLES = ("settings", "method", "budget")
+_OF_SEARCHES = ("method", "budget", "frames", "checkpoint_every")
 # these change no result, so they are not part of the run's identity
 _WITHOUT_EFFECT = ("description", "checkpoint_every")
 
@@ -57,15 +61,15 @@ class Spec:
     """A resolved run: nothing in it depends on a default that may change.
 
     name: names the run directory. problem: dotted "package.module:Name" of the task. settings: the
-    task itself. method: settings of an optimizer. frames: how many iterates the viewer's timeline
-    keeps. checkpoint_every: iterations between checkpoints.
+    task itself. method: settings of an optimizer; a study has none, and no budget. frames: how many
+    iterates the viewer's timeline keeps. checkpoint_every: iterations between checkpoints.
     """
 
     name: str
     problem: str
     settings: Any
     method: Any
-    budget: optimizers.Budget
+    budget: optimizers.Budget | None
     seed: int = 0
     device: str = "cpu"
     frames: int = 30
@@ -88,12 +92,17 @@ class Spec:
     @property
     def table(self) -> dict[str, Any]:
         """The spec as nested tables of plain values."""
-        return {
+        head = {
             "name": self.name,
             "description": self.description or None,
             "problem": self.problem,
             "seed": self.seed,
             "device": self.device,
+        }
+        if self.budget is None:
+            return {**head, "settings": table_of(self.settings)}
+        return {
+            **head,
             "frames": self.frames,
             "checkpoint_every": self.checkpoint_every,
             "settings": table_of(self.settings),
@@ -204,11 +213,16 @@ def resolve(table: dict[str, Any]) -> Spec:
     }
     task_class = find_task(top["problem"])
     settings = build(task_class, _section(table, "settings"), "settings")
+    top["device"] = _device(top.get("device", "auto"))
+    if is_study(task_class):
+        for key in _OF_SEARCHES:
+            if key in table:
+                raise InputError(f"{key} cannot be given: {top['problem']} is a study, has cases")
+        return Spec(settings=settings, method=None, budget=None, **top)
     method = _method(_section(table, "method"), settings)
     given = _section(table, "budget")
     default = settings.budget() if hasattr(settings, "budget") else None
     budget = build(optimizers.Budget, {**(table_of(default) if default else {}), **given}, "budget")
-    top["device"] = _device(top.get("device", "auto"))
     return Spec(settings=settings, method=method, budget=budget, **top)
 
 
@@ -237,13 +251,18 @@ def find_task(dotted: str) -> Any:
         raise
     task = getattr(module, name, None)
     if task is None:
-        classes = [key for key, value in vars(module).items() if hasattr(value, "start")]
+        classes = [key for key, value in vars(module).items() if _is_task(value)]
         raise unknown(f"name {name!r} in {module_name}", name, classes)
-    if not (hasattr(task, "__dataclass_fields__") and hasattr(task, "start")):
+    if not (hasattr(task, "__dataclass_fields__") and _is_task(task)):
         raise InputError(
-            f"problem {dotted!r} must be a dataclass with start(device, seed), got {task!r}"
+            f"problem {dotted!r} must be a dataclass with start(device, seed) or plan(device, "
+            f"seed), got {task!r}"
         )
     return task
+
+
+def _is_task(value: Any) -> bool:
+    return hasattr(value, "start") or is_study(value)
 
 
 def _section(table: dict[str, Any], name: str) -> dict[str, Any]:

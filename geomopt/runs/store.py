@@ -4,6 +4,7 @@ spec.toml        fully resolved, reloads to the same run
 env.json         versions, device, commit, seed, when it was started and continued
 iterates.jsonl   one line an iterate, appended; a torn last line is ignored
 checkpoint.pt    the optimizer's state, replaced atomically
+cases.jsonl      of a study, in place of these two: one line a case, appended
 outcome.json     written last, atomically: status, value, metrics, seconds, error text
 artifacts/       what the problem wrote; frames/ in it holds the viewer's timeline
 report.html      one file, opens offline
@@ -13,9 +14,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +31,7 @@ from geomopt import files
 from geomopt.errors import InputError
 from geomopt.runs import lock
 
+FRAMES = "frames"
 _FRAME = re.compile(r"(\d+)\.npz")
 
 
@@ -119,6 +124,11 @@ class Run:
         return sorted(file for file in files_there if self.frames_folder not in file.parents)
 
     @property
+    def cases(self) -> list[dict[str, Any]]:
+        """The cases of a study that have ended: case, status, metrics, rows, seconds, error."""
+        return read_cases(self)
+
+    @property
     def checkpoint_file(self) -> Path:
         """Where the optimizer's state is kept."""
         return self.folder / "checkpoint.pt"
@@ -129,6 +139,11 @@ class Run:
         return self.folder / "iterates.jsonl"
 
     @property
+    def cases_file(self) -> Path:
+        """Where the cases of a study are appended."""
+        return self.folder / "cases.jsonl"
+
+    @property
     def artifacts_folder(self) -> Path:
         """Where the results are."""
         return self.folder / "artifacts"
@@ -136,7 +151,7 @@ class Run:
     @property
     def frames_folder(self) -> Path:
         """Where the timeline's scenes are."""
-        return self.artifacts_folder / "frames"
+        return self.artifacts_folder / FRAMES
 
     @property
     def lock_file(self) -> Path:
@@ -179,6 +194,35 @@ def keep_iterates(path: Path, stop: int) -> list[dict[str, Any]]:
     if path.exists():
         files.write_text(path, "".join(line + "\n" for line, _ in kept))
     return [row for _, row in kept]
+
+
+def append_case(run: Run, record: Mapping[str, Any]) -> None:
+    """Append the record of a case that has ended."""
+    files.append_line(run.cases_file, json.dumps(_finite(record)))
+
+
+def read_cases(run: Run) -> list[dict[str, Any]]:
+    """The records of the cases that have ended; a last line that is torn is left out."""
+    return [json.loads(line) for line in _whole_lines(run.cases_file)]
+
+
+@contextmanager
+def new_artifacts(run: Run, place: str = "") -> Iterator[Path]:
+    """A folder for artifacts, which are moved below `place` when the block ends and all are whole,
+    or vanish if it fails."""
+    drafts = run.folder / ".artifacts"
+    shutil.rmtree(drafts, ignore_errors=True)
+    try:
+        with files.storage_errors(run.artifacts_folder):
+            drafts.mkdir()
+            yield drafts
+            for file in sorted(drafts.rglob("*")):
+                if file.is_file():
+                    target = run.artifacts_folder / place / file.relative_to(drafts)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(file, target)
+    finally:
+        shutil.rmtree(drafts, ignore_errors=True)
 
 
 def _whole_lines(path: Path) -> list[str]:
