@@ -40,6 +40,7 @@ SHRINKING = 0.05  # of the step before: what a step with an old factor may be
 SURE = 1e-3  # of the tolerance: what the last step must be when its factor is an old one
 RESIDUAL = 1e-8  # of the largest force of an element
 STALLED = 100.0  # times the noise at which a residual that falls no more may stand
+LOST = 0.1  # rad: extrapolated steps that turn more than this and than the first one diverge
 TURN = 0.5  # rad, largest turn of an edge in a capped or guarded step
 SUFFICIENT = 1e-4  # Armijo's share of the slope
 SHORTEST = 1e-9  # share of a guarded step below which the line search gives up
@@ -160,7 +161,7 @@ def _full_steps(
     unknowns, shift = start, torch.where(model.free, 0.0, targets - start)
     extrapolated: dict[int, Tensor] = {}
     step, residual, iteration, factor = torch.inf, torch.inf, 0, None
-    enough = tolerance
+    enough, first_turn = tolerance, torch.inf
 
     def report(converged: bool, reason: str = "") -> _Progress:
         negative = factor.negative_pivots if factor is not None else 0
@@ -195,6 +196,11 @@ def _full_steps(
             return report(False, str(error))
         enough = tolerance
         if stage == "extrapolated":
+            turn = model.largest_turn(increment)
+            if turn > max(first_turn, LOST):
+                return report(False, f"turns of {turn:.1g} rad, more than the first")
+            if iteration == 0:
+                first_turn = turn
             extrapolated = system.strains(unknowns, increment)
         if stage == "capped" and not bool(shift.any()):
             increment = increment * min(1.0, TURN / max(model.largest_turn(increment), 1e-300))
