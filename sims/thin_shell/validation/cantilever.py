@@ -91,7 +91,7 @@ def dead_end_shear(
     curves = [
         Curve(
             f"{case}, tip",
-            ("displacement", "P / Pmax"),
+            ("displacement [m]", "P / Pmax"),
             np.stack([ours[:, place], SHEAR[:, 0]], axis=1),
             np.stack([SHEAR[:, 1 + place], SHEAR[:, 0]], axis=1),
             "Sze, Liu and Lo 2004",

@@ -85,7 +85,7 @@ def pull_out(
     curves = [
         Curve(
             "pull-out of a cylinder",
-            ("displacement", "P / Pmax"),
+            ("displacement [m]", "P / Pmax"),
             np.stack([ours[:, place], shares], axis=1),
             np.stack([TABLE[:, 1 + place], TABLE[:, 0]], axis=1),
             "Sze, Liu and Lo 2004",

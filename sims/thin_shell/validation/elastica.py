@@ -14,6 +14,7 @@ find.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 from scipy.integrate import solve_ivp
@@ -42,6 +43,7 @@ def sensitivity(shape, number: float, step: float = 1e-3) -> np.ndarray:
     return (4 * near - far) / 3
 
 
+@cache
 def _free_end(strength: float, power: int) -> tuple[float, float]:
     def slope(s, y):
         pull = strength * s**power
@@ -55,14 +57,14 @@ def _free_end(strength: float, power: int) -> tuple[float, float]:
     def shoot(logarithm: float):
         start = [math.exp(logarithm), 0.0, 0.0, 0.0]
         # the angle is relative to its start: its error must be, too
-        errors = [1e-12 * start[0], 1e-12 * start[0], 1e-13, 1e-13]
-        return solve_ivp(slope, (0, 1), start, "DOP853", rtol=1e-12, atol=errors, events=vertical)
+        errors = [1e-11 * start[0], 1e-11 * start[0], 1e-12, 1e-12]
+        return solve_ivp(slope, (0, 1), start, "DOP853", rtol=1e-10, atol=errors, events=vertical)
 
     def surplus(logarithm: float) -> float:
         """Positive where the strip is level before the clamp, negative where it is not there."""
         shot = shoot(logarithm)
         return 1 - shot.t[-1] if shot.status == 1 else shot.y[0, -1] - math.pi / 2
 
-    found = brentq(surplus, STEEPEST, math.log(math.pi / 2) - 1e-9, xtol=1e-13)
+    found = brentq(surplus, STEEPEST, math.log(math.pi / 2) - 1e-9, xtol=1e-12)
     x, w = shoot(float(found)).y[2:, -1]
     return float(x), float(w)

@@ -87,7 +87,7 @@ def hemisphere(
     curves = [
         Curve(
             "hemisphere, displacement under the forces",
-            ("displacement", "P / Pmax"),
+            ("displacement [m]", "P / Pmax"),
             np.stack([ours[:, place], TABLE[:, 0]], axis=1),
             np.stack([TABLE[:, 1 + place], TABLE[:, 0]], axis=1),
             "Sze, Liu and Lo 2004",

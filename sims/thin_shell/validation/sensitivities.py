@@ -59,7 +59,7 @@ def of_weight(
     logarithm = torch.zeros((), dtype=torch.float64, requires_grad=True)
     share = gamma * heavy_sheet.RIGIDITY / (heavy_sheet.LENGTH**3 * heavy_sheet.WEIGHT)
     density = heavy_sheet.DENSITY * share * logarithm.exp()
-    base = heavy_sheet.strip(cells, "alternating", replace(heavy_sheet.MATERIAL, density=density))
+    base = heavy_sheet.strip(cells, material=replace(heavy_sheet.MATERIAL, density=density))
     scene = replace(base, gravity=(0, 0, -heavy_sheet.GRAVITY))
     tip = scene.vertices[:, 0] == heavy_sheet.LENGTH
     began = time.perf_counter()
