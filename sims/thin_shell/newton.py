@@ -185,7 +185,7 @@ def _full_steps(
         try:
             if factor is not None and again:
                 increment = _solved(system, factor, -found.gradient, shift)
-                if judge.move(increment) <= SHRINKING * step:
+                if 0 < judge.move(increment) <= SHRINKING * step:  # 0: directors alone are free
                     unknowns, extrapolated = unknowns + increment, {}
                     step, enough = judge.move(increment), SURE * tolerance
                     continue
