@@ -210,3 +210,26 @@ def test_bad_calls_are_named(call, message):
 def test_bad_settings_are_named(changes, message):
     with pytest.raises(InputError, match=message):
         Simulator(strip().scene, **changes)
+
+
+@pytest.mark.parametrize(("warp", "young"), [((1.0, 0.0, 0.0), 2e6), ((0.0, 1.0, 0.0), 5e5)])
+def test_an_orthotropic_strip_stretches_by_the_modulus_along_the_pull(warp, young):
+    cloth = Material(
+        young=2e6, poisson=0.2, thickness=1e-3, density=1.0, young_weft=5e5, shear_modulus=3e5
+    )
+    flat = Sheet.rectangle(0.1, 0.02, cells=(8, 4), material=cloth)
+    sheet = replace(flat, warp=warp)
+    fixed = torch.zeros_like(sheet.vertices, dtype=torch.bool)
+    fixed[:, 2] = True
+    fixed[sheet.vertices[:, 0] <= 0, 0] = True
+    fixed[0] = True
+    end = torch.nonzero(sheet.vertices[:, 0] > 0.0999).flatten()
+    strain = 1e-4
+    share = torch.ones(len(end), dtype=torch.float64)
+    share[0] = share[-1] = 0.5  # corners carry half a cell
+    loads = torch.zeros_like(sheet.vertices)
+    loads[end, 0] = young * 1e-3 * 0.02 * strain * share / share.sum()
+    pulled = Simulator(Scene([sheet], fixed=fixed)).equilibrium(loads=loads).positions
+    # St. Venant-Kirchhoff stretches by 3/2 strain^2 less than Hooke's law
+    stretch = pulled[end, 0] / 0.1 - 1
+    torch.testing.assert_close(stretch, torch.full_like(stretch, strain), rtol=5e-4, atol=0)
