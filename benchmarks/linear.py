@@ -83,8 +83,10 @@ def measure(side, repeats):
         solver = DirectSolver(pattern, name)
         made = solver.factorise(values)
 
-        def again(solver=solver):
-            solver.factorise(values)
+        held = []  # a Newton loop has its last factor while the next is made
+
+        def again(solver=solver, held=held):
+            held[:] = [solver.factorise(values)]
 
         def indefinite(solver=solver):
             return solver.factorise(shifted).negative_pivots

@@ -23,8 +23,9 @@ from geomopt.linear.pattern import SparsePattern
 DEFINITE, INDEFINITE = 2, -2
 ANALYSE, FACTORISE, SOLVE, RELEASE = 11, 22, 33, -1
 NOT_DEFINITE = -4
-MINIMUM_DEGREE, NESTED_DISSECTION = 0, 2
-DISSECT_FROM = 30000  # unknowns; below, minimum degree is as good and found faster
+NESTED_DISSECTION = (
+    2  # half the fill of minimum degree on the regular triangulations of large sheets
+)
 
 
 @cache
@@ -82,8 +83,7 @@ class _Handle:
         self.state = np.zeros(64, dtype=np.int64)
         self.settings = np.zeros(64, dtype=np.int32)
         self.settings[0] = 1  # the values below instead of the defaults
-        large = len(starts) > DISSECT_FROM
-        self.settings[1] = NESTED_DISSECTION if large else MINIMUM_DEGREE
+        self.settings[1] = NESTED_DISSECTION
         self.settings[4] = 2  # give the order back
         self.settings[9] = 13  # pivots below 1e-13 of the norm are moved to it
         self.settings[20] = 1  # 1x1 and 2x2 pivots
