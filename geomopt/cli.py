@@ -206,8 +206,11 @@ def _summary(finished: Run, was_done: bool) -> None:
     if was_done:
         _say(f"{finished.folder} is done already; delete the folder to run it again")
     seconds = sum(outcome["seconds"].values())
-    result = f"value {outcome['value']:.5g}" if "value" in outcome else f"{outcome['cases']} cases"
-    _say(f"{finished.folder}  {result}, ended by {outcome['reason']}, {seconds:.1f} s")
+    if "cases" in outcome:
+        result = f"{outcome['cases']} cases done"
+    else:
+        result = f"value {outcome['value']:.5g}, ended by {outcome['reason']}"
+    _say(f"{finished.folder}  {result}, {seconds:.1f} s")
     for name, value in outcome["metrics"].items():
         _say(f"  {name} {value:.5g}" if isinstance(value, float) else f"  {name} {value}")
     for file in finished.artifacts:

@@ -8,8 +8,9 @@ from typing import Any
 
 from geomopt.runs.page import chip, clock, gallery, is_media, label, shown, text
 from geomopt.runs.store import Run
+from geomopt.runs.study import verdicts
 
-VERDICTS = {"pass": "ok", "miss": "failed", "report": "unfinished"}
+CHIPS = {"pass": "ok", "miss": "failed", "report": "unfinished"}  # whose colours they share
 
 
 def overview(run: Run) -> str:
@@ -17,18 +18,18 @@ def overview(run: Run) -> str:
     cases = run.cases
     if not cases:
         return ""
-    counted = [_verdicts(case) for case in cases]
-    verdicts = [name for name in VERDICTS if any(name in count for count in counted)]
+    counted = [verdicts(case.get("rows", ())) for case in cases]
+    judged = list(dict.fromkeys(name for count in counted for name in count))
     metrics = list(dict.fromkeys(name for case in cases for name in case.get("metrics", {})))
     rows = []
     for case, count in zip(cases, counted, strict=True):
         found = case.get("metrics", {})
         name = f"<a href='#{text(case['case'])}'>{text(case['case'])}</a>"
         cells = [name, chip(case["status"]), clock(case["seconds"])]
-        cells += [shown(count.get(verdict)) for verdict in verdicts]
+        cells += [shown(count.get(verdict)) for verdict in judged]
         cells += [shown(found.get(metric)) for metric in metrics]
         rows.append(cells)
-    titles = ["case", "status", "time", *verdicts, *metrics]
+    titles = ["case", "status", "time", *judged, *metrics]
     return f"<h2>Cases</h2>{_table([label(title) for title in titles], rows)}"
 
 
@@ -57,8 +58,8 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(title: str, value: Any) -> str:
-    if title == "verdict" and value in VERDICTS:
-        return f"<span class='chip {VERDICTS[value]}'>{text(value)}</span>"
+    if title == "verdict" and value in CHIPS:
+        return f"<span class='chip {CHIPS[value]}'>{text(value)}</span>"
     return shown(value)
 
 
@@ -68,11 +69,3 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" for cells in rows
     )
     return f"<div class='card scroll'><table class='wide'><tr>{head}</tr>{body}</table></div>"
-
-
-def _verdicts(case: Mapping[str, Any]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in case.get("rows", ()):
-        if "verdict" in row:
-            counts[row["verdict"]] = counts.get(row["verdict"], 0) + 1
-    return counts

@@ -32,13 +32,15 @@ from geomopt.runs.interruption import Interrupted, Interruption
 from geomopt.runs.progress import Progress
 from geomopt.runs.store import Run
 
+VERDICTS = ("pass", "miss", "report")
+
 
 @dataclass(frozen=True)
 class CaseResult:
     """What a case gives besides its artifacts.
 
     metrics: numbers and texts by name. rows: of a table with the same columns in each; a column
-    "verdict" (pass, miss, report) is counted over all cases and coloured in the report.
+    "verdict", one of VERDICTS, is counted over all cases and coloured in the report.
     """
 
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -126,22 +128,22 @@ def _do(name: str, case: Case, run: Run) -> dict[str, Any]:
 def outcome_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How a study ended: "failed" if a case did, how many cases, and how often which verdict."""
     failed = [record for record in records if record["status"] == "failed"]
-    verdicts: dict[str, int] = {}
-    for record in records:
-        for row in record.get("rows", ()):
-            if "verdict" in row:
-                verdicts[row["verdict"]] = verdicts.get(row["verdict"], 0) + 1
     outcome = {
         "status": "failed" if failed else "ok",
-        "reason": "all of them",
         "cases": len(records),
-        "metrics": verdicts,
+        "metrics": verdicts([row for record in records for row in record.get("rows", ())]),
     }
     if failed:
         names = "; ".join(f"{record['case']}: {record['error']}" for record in failed)
         outcome["error"] = f"{len(failed)} of {len(records)} cases failed: {names}"
         outcome["traceback"] = "\n".join(record["traceback"] for record in failed)
     return outcome
+
+
+def verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many rows have which verdict; empty where none has any."""
+    given = [row["verdict"] for row in rows if "verdict" in row]
+    return {name: given.count(name) for name in VERDICTS} if given else {}
 
 
 def _plain(entries: Mapping[str, Any]) -> dict[str, Any]:

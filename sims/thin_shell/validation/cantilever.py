@@ -80,7 +80,7 @@ def dead_end_shear(
     ours = np.stack([-moved[:, 0], moved[:, 2]], axis=1)
 
     mesh = mesh_name(cells)
-    variant = "" if bending == "mid-edge" else f", {bending}" + (", sections tied" if tied else "")
+    variant = "" if bending == "mid-edge" else f", {bending}" + (" tied" if tied else "")
     case = f"end shear{variant}"
     rows = []
     for (share, *references), found in zip(SHEAR, ours, strict=True):

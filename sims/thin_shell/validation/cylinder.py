@@ -113,7 +113,7 @@ def _whole(scene: Scene, positions: torch.Tensor) -> Shape:
 
 
 def _case(scale: Scale) -> Findings:
-    meshes = ((16, 12),) if scale == "quick" else ((16, 12), (32, 24), (48, 36))
+    meshes = ((16, 12), (32, 24)) if scale == "quick" else ((16, 12), (32, 24), (48, 36))
     coarse = [
         Findings([row for row in pull_out(cells, tolerance=None).rows if row.case.endswith(" 1")])
         for cells in meshes[:-1]

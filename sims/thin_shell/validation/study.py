@@ -71,7 +71,8 @@ def _entry(row: Row) -> dict[str, object]:
     entry = asdict(row)
     for name in ("error", "tolerance"):
         share = entry.pop(name)
-        entry[f"{name} [%]"] = None if share is None else round(100 * share, 4)
+        entry[f"{name} [%]"] = None if share is None else round(100 * share, 3)
+    entry["iterations"], entry["seconds"] = round(row.iterations, 1), round(row.seconds, 2)
     place = list(entry).index("ours") + 1
     ordered = [*list(entry)[:place], "error [%]", "tolerance [%]", "mesh", "iterations", "seconds"]
     return {name: entry[name] for name in ordered} | {"verdict": row.verdict}
