@@ -46,12 +46,16 @@ def _pointer(array: np.ndarray | None) -> Any:
 
 
 def _call(handle: _Handle, phase: int, right: np.ndarray | None, result: np.ndarray | None) -> int:
-    """One phase; returns the library's error number. Its thread count is this thread's alone."""
+    """One phase; returns the library's error number.
+
+    On one thread, for this call alone: with more the sums are taken in an order that changes from
+    call to call, and a run would not repeat.
+    """
     library = mkl()
     error = ctypes.c_int32(0)
     integers = [1, 1, handle.kind, phase, len(handle.starts) - 1]
     count = 1 if right is None else right.shape[1]
-    before = library.MKL_Set_Num_Threads_Local(ctypes.c_int(torch.get_num_threads()))
+    before = library.MKL_Set_Num_Threads_Local(ctypes.c_int(1))
     try:
         library["pardiso"](
             _pointer(handle.state),

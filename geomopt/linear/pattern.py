@@ -17,7 +17,7 @@ import torch
 from scipy.sparse import csc_array, csr_array
 from torch import Tensor
 
-from geomopt.errors import InputError, check_indices, check_tensor
+from geomopt.errors import InputError, check_indices, check_shape, check_tensor
 from geomopt.launch import launch
 from geomopt.linear.pattern_kernels import kernels
 
@@ -72,20 +72,19 @@ class SparsePattern:
         """Find the pattern of element matrices (n_b, k_b, k_b) that act on unknowns `blocks`.
 
         blocks: integer tensors (n_b, k_b) with entries in [0, size), each row the unknowns of one
-        element. free (size,) bool: unknowns that are solved for; all of them by default. Takes
-        time linear in the number of element entries. Raises InputError for indices out of range
+        element. free (size,) bool: unknowns that are solved for; all of them by default. The
+        pattern lives on the device of the mask. Takes time linear in the number of element entries. Raises InputError for indices out of range
         and a mask of the wrong shape.
         """
         for number, block in enumerate(blocks):
             check_indices(f"blocks[{number}]", block, (None, None), size)
-        device = blocks[0].device if blocks else torch.device("cpu")
         if free is None:
+            device = blocks[0].device if blocks else torch.device("cpu")
             free = torch.ones(size, dtype=torch.bool, device=device)
-        if free.dtype != torch.bool or free.shape != (size,):
-            raise InputError(
-                f"free must be a bool tensor of shape ({size},), "
-                f"got {free.dtype} of shape {tuple(free.shape)}"
-            )
+        check_shape("free", free, (size,))
+        if free.dtype != torch.bool:
+            raise InputError(f"free must be a bool tensor, got {free.dtype}")
+        device = free.device
         mask = free.cpu().numpy()
         count = int(mask.sum())
         # fixed unknowns share the number `count`: one row and column at the end, cut off below
