@@ -73,8 +73,8 @@ class SparsePattern:
 
         blocks: integer tensors (n_b, k_b) with entries in [0, size), each row the unknowns of one
         element. free (size,) bool: unknowns that are solved for; all of them by default. The
-        pattern lives on the device of the mask. Takes time linear in the number of element entries. Raises InputError for indices out of range
-        and a mask of the wrong shape.
+        pattern lives on the device of the mask. Takes time linear in the number of element
+        entries. Raises InputError for indices out of range and a mask of the wrong shape.
         """
         for number, block in enumerate(blocks):
             check_indices(f"blocks[{number}]", block, (None, None), size)
