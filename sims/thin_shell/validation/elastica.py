@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 from scipy.integrate import solve_ivp
@@ -52,7 +53,7 @@ def _free_end(strength: float, power: int) -> tuple[float, float]:
     def vertical(s, y):
         return y[0] - math.pi / 2
 
-    vertical.terminal = True
+    vertical.terminal = True  # pyright: ignore[reportFunctionMemberAccess]
 
     def shoot(logarithm: float):
         start = [math.exp(logarithm), 0.0, 0.0, 0.0]
@@ -65,6 +66,6 @@ def _free_end(strength: float, power: int) -> tuple[float, float]:
         shot = shoot(logarithm)
         return 1 - shot.t[-1] if shot.status == 1 else shot.y[0, -1] - math.pi / 2
 
-    found = brentq(surplus, STEEPEST, math.log(math.pi / 2) - 1e-9, xtol=1e-12)
-    x, w = shoot(float(found)).y[2:, -1]
+    found: Any = brentq(surplus, STEEPEST, math.log(math.pi / 2) - 1e-9, xtol=1e-12)
+    x, w = shoot(found).y[2:, -1]
     return float(x), float(w)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -66,7 +67,7 @@ def _run(find: Finder, scale: Scale, folder: Path) -> CaseResult:
     return CaseResult(rows=[_entry(row) for row in findings.rows], metrics=_worst(findings))
 
 
-def _entry(row: Row) -> dict[str, object]:
+def _entry(row: Row) -> dict[str, Any]:
     """A row in the words of a table; errors as percentages of the reference."""
     entry = asdict(row)
     for name in ("error", "tolerance"):
