@@ -59,12 +59,21 @@ class Stage:
     """The actors of one plotter; `draw` shows a scene with them.
 
     A plotter of one panel shows meshes, points and lines; the second panel of one with two shows
-    the images.
+    the images. ranges: mesh name to the range of numbers that its colours cover, of those that are
+    shown where not given. color_map: for fields, a name of matplotlib's.
     """
 
-    def __init__(self, plotter: Any) -> None:
+    def __init__(
+        self,
+        plotter: Any,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
+        color_map: str = "viridis",
+    ) -> None:
         self.plotter = plotter
+        self._color_map = color_map
+        self._ranges = ranges or {}
         self._actors: dict[str, Any] = {}
+        self._data: dict[str, Any] = {}  # an actor does not keep its own alive
         self._caption: Any = None
         self._sheet: Any = None
         self._has_images = len(plotter.renderers) > 1
@@ -77,9 +86,7 @@ class Stage:
         shown = set()
         for place, (name, mesh) in enumerate(scene.meshes.items()):
             shown.add(f"mesh {name}")
-            self._draw_mesh(
-                f"mesh {name}", mesh, scene.fields.get(name, {}), _COLORS[place % len(_COLORS)]
-            )
+            self._draw_mesh(name, mesh, scene.fields.get(name, {}), _COLORS[place % len(_COLORS)])
         for name, positions in scene.points.items():
             shown.add(f"points {name}")
             cloud = _points(positions)
@@ -91,7 +98,7 @@ class Stage:
                 f"lines {name}", _segments(segments), {"color": _LINE_COLOR, "line_width": 2}
             )
         for name, actor in self._actors.items():
-            actor.visibility = name in shown and actor.mapper.dataset.n_points > 0
+            actor.visibility = name in shown and self._data[name].n_points > 0
         if self._caption is None:
             self._caption = self.plotter.add_text(
                 caption or " ", position=(14, 12), font_size=9, color=INK
@@ -117,40 +124,47 @@ class Stage:
 
     def mesh_positions(self, name: str) -> np.ndarray:
         """Positions (3 F, 3) of the corners of the faces that are displayed for a mesh."""
-        return np.asarray(self._actors[f"mesh {name}"].mapper.dataset.points)
+        return np.asarray(self._data[f"mesh {name}"].points)
 
-    def _draw_mesh(self, key: str, mesh: Mesh, fields: Mapping[str, Tensor], color: str) -> None:
-        data = _polydata(mesh, fields)
-
+    def _draw_mesh(self, name: str, mesh: Mesh, fields: Mapping[str, Tensor], color: str) -> None:
+        key, data = f"mesh {name}", _polydata(mesh, fields)
         look: dict[str, Any] = {**_MATERIAL, "color": color}
         if fields:
             bar = {**_SCALAR_BAR, "title": next(iter(fields))}
-            look = {**_MATERIAL, "scalars": "field", "cmap": "viridis", "scalar_bar_args": bar}
+            look = {
+                **_MATERIAL,
+                "scalars": "field",
+                "cmap": self._color_map,
+                "scalar_bar_args": bar,
+            }
         elif mesh.colors is not None:
             look = {**_MATERIAL, "scalars": "colors", "rgb": True}
         self._draw_data(key, data, look)
         if fields and len(mesh.vertices):
             values = _array(next(iter(fields.values())))
             finite = values[np.isfinite(values)]
-            if len(finite):
+            if name in self._ranges:
+                self._actors[key].mapper.scalar_range = self._ranges[name]
+            elif len(finite):
                 self._actors[key].mapper.scalar_range = (float(finite.min()), float(finite.max()))
 
     def _draw_data(self, key: str, data: Any, look: dict[str, Any]) -> None:
         actor = self._actors.get(key)
         if actor is None:
             if data.n_points:  # PyVista refuses an empty mesh
+                self._data[key] = data
                 self._actors[key] = self.plotter.add_mesh(
                     data, name=key, reset_camera=False, **look
                 )
             return
-        shown = actor.mapper.dataset
+        shown = self._data[key]
         if _same_topology(shown, data):
             shown.points[:] = data.points
             for name in data.point_data:
                 shown.point_data[name][:] = data.point_data[name]
             shown.Modified()
         else:
-            actor.mapper.dataset = data
+            self._data[key] = actor.mapper.dataset = data
 
     def _draw_images(self, scene: Scene) -> None:
         import pyvista

@@ -105,6 +105,34 @@ def test_fields_and_colours_reach_the_picture():
 
 
 @pytest.mark.render
+def test_a_coloured_mesh_is_seen_beside_points_and_lines(tmp_path):
+    square = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    mesh = Mesh(square, torch.tensor([[0, 1, 2], [0, 2, 3]]))
+    extras = {"points": {"p": square[:1]}, "lines": {"l": square[None, :2]}}
+    fields = {"a": {"height": torch.zeros(4)}}
+    file = record_scenes([Scene(meshes={"a": mesh}, fields=fields, **extras)], tmp_path / "a.png")
+    middle = np.asarray(Image.open(file).convert("RGB"))[300, 480]
+    assert int(middle.min()) < 150  # the background is nearly white
+
+
+@pytest.mark.render
+def test_moments_of_a_motion_share_camera_and_colours(tmp_path):
+    import imageio.v3 as iio
+
+    square = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3]])
+    scenes = [
+        Scene(meshes={"a": Mesh(square, faces)}, fields={"a": {"value": torch.full((4,), value)}})
+        for value in (0.0, 1.0, 0.0)
+    ]
+    file = record_scenes(scenes, tmp_path / "a.gif", size=(320, 200), motion=True)
+    pictures = iio.imread(file)
+    first, last = (pictures[place].astype(int) for place in (0, -1))
+    assert np.abs(first - last).max() < 8  # rounding of a palette
+    assert max(np.abs(first - picture).max() for picture in pictures) > 60
+
+
+@pytest.mark.render
 def test_the_slider_shows_the_frame_it_points_at(desktop):
     assert_shows(desktop, 5)
     for step in (0, 4, 2):
