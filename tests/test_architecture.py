@@ -22,7 +22,7 @@ HEAVY = {
 }  # fmt: skip
 PUBLIC = [
     "optimizers", "geomopt.geometry", "geomopt.linear", "geomopt.render", "geomopt.reconstruct",
-    "geomopt.runs",
+    "geomopt.runs", "sims.thin_shell",
 ]  # fmt: skip
 
 

@@ -9,9 +9,9 @@
 
 The way of one step:
 
-1. `scene.py` puts sheets (`sheet.py`, `material.py`) together and says what is held. `model.py` makes
-   elements of it, once: membranes by face and bending by face or hinge (`bending.py`), each with its
-   constants. An energy (`energies/`, one a file) sees elements only.
+1. `scene.py` puts sheets (`sheet.py`, `material.py`) together and says what is held. `model.py`
+   makes elements of it, once: membranes by face and bending by face or hinge (`bending.py`), each
+   with its constants. An energy (`energies/`, one a file) sees elements only.
 2. `integrators.py` predicts where inertia alone would go. The step is then the minimum of inertia
    around that prediction plus the potential of all elements and loads: `system.py`.
 3. `newton.py` finds it, with the sparse factorisations of `geomopt.linear`.
@@ -19,9 +19,9 @@ The way of one step:
 5. `adjoint.py` makes a torch function of 2 to 4 by the implicit function theorem: backward is one
    solve with the same Hessian. `equilibrium.py` uses the same function without inertia.
 
-The model is right for thin sheets of any triangulation, since its bending converges on every mesh;
-what is too stiff on a coarse one is stretch: a sheet that bends across its mesh lines wants cells of
-2 sqrt(R t) or less at a bend of radius R, or mesh lines along the bend.
+The model is right for thin sheets of any triangulation, since its bending converges on every mesh.
+What is too stiff on a coarse one is stretch: a sheet that bends across its mesh lines wants cells
+of 2 sqrt(R t) or less at a bend of radius R, or mesh lines along the bend.
 """
 
 from sims.thin_shell.material import MATERIALS, Material
