@@ -7,26 +7,34 @@ derivative zbar of a loss with respect to z, one solve with the same Hessian giv
 
 (implicit function theorem). H is the Hessian at the solution as it is, never one that was clamped
 or extrapolated on the way, and nothing of Newton's iterations is differentiated. y . dr/d(inputs)
-comes from the torch twins of the energies, by differentiating y . dP/dz.
+is the derivative of the work that the elements do along y, `energies.energy.virtual_work`, and only
+inputs that are asked for are differentiated. Where reactions at held unknowns are asked for, minus
+their derivative stands in the held rows of y.
+
+The director of an edge is turned from a reference that follows from where the step starts. No
+energy feels which reference that is, so nothing is differentiated in it; but a moment on an edge
+does work along the turn from the reference, see `MidEdge.drift`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from geomopt.linear import Solver
-from sims.thin_shell.bending import Values, yielded
+from sims.thin_shell.bending import Term, Values, yielded
+from sims.thin_shell.energies.energy import virtual_work
+from sims.thin_shell.linearised import Linearised
 from sims.thin_shell.model import Model
 from sims.thin_shell.newton import Solution, solve
 from sims.thin_shell.system import System
+from sims.thin_shell.tangent import push_forward
 
-LOADS = ("weight", "forces", "moments")
-OUTER = (*LOADS, "predicted", "mass", "targets")  # what acts from outside the elements
-OUTPUTS = 4
+OUTER = ("weight", "forces", "moments", "predicted", "mass", "targets")  # outside the elements
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +42,8 @@ class Step:
     """What a solve needs besides tensors.
 
     factor: mass is multiplied by this [1/s^2], None for an equilibrium. time_step [s]: of the
-    viscous potential, None for none. tolerance [m]: Newton's.
+    viscous potential, None for none. tolerance [m]: Newton's. reactions: whether they are asked
+    for.
     """
 
     model: Model
@@ -42,6 +51,7 @@ class Step:
     factor: float | None
     time_step: float | None
     tolerance: float
+    reactions: bool = False
     ended: list[Solution] = field(default_factory=list)
 
     @property
@@ -49,144 +59,199 @@ class Step:
         """How Newton's method ended in the forward solve."""
         return self.ended[-1]
 
+    def terms(self, values: Values) -> list[Term]:
+        """The elements under these values."""
+        return self.model.terms(values, self.time_step)
 
-def solve_step(step: Step, inputs: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Positions (V, 3), angles (n, k), plastic angles and accumulated curvature after a step.
+
+class Solved(NamedTuple):
+    """positions (V, 3), angles (n, k), plastic_angles (n, k) and accumulated (n,) after a solve;
+    reactions (V, 3) [N]: what elements pull at held coordinates, less the loads; no rows where not
+    asked for."""
+
+    positions: Tensor
+    angles: Tensor
+    plastic_angles: Tensor
+    accumulated: Tensor
+    reactions: Tensor
+
+
+def solve_step(step: Step, inputs: Values) -> Solved:
+    """The state after a step or in an equilibrium.
 
     inputs: the model's values and start (V, 3), start_angles, plastic_angles, accumulated; weight
     (V, 3), and where there are any forces (V, 3), moments (E,), predicted (V, 3), mass (V,);
-    targets (V, 3), read at held coordinates. Differentiable in all of them.
+    targets (V, 3), read at held coordinates. Differentiable once in all of them, in reverse and in
+    forward mode.
     """
-    return _Solve.apply(step, tuple(inputs), *inputs.values())  # pyright: ignore[reportReturnType]
+    count = 3 * len(step.model.scene.vertices)
+    unknowns, angles, pulls, *creases = _Solve.apply(step, tuple(inputs), *inputs.values())  # pyright: ignore[reportGeneralTypeIssues]
+    plastic, accumulated = creases or (inputs["plastic_angles"], inputs["accumulated"])
+    positions, reactions = (part[:count].reshape(-1, 3) for part in (unknowns, pulls))
+    return Solved(positions, angles, plastic, accumulated, reactions)
 
 
-def _system(step: Step, values: Values, inputs: Values) -> System:
-    """The system of a step; the tensors carry no graph."""
-    model = step.model
-    size, count = len(model.free), 3 * len(model.scene.vertices)
-    loads = model.mass.new_zeros(size)
-    loads[:count] = inputs["weight"].flatten()
-    if "forces" in inputs:
-        loads[:count] += inputs["forces"].flatten()
+def _values(inputs: Values) -> Values:
+    """The part of the inputs that the elements depend on."""
+    return {name: tensor for name, tensor in inputs.items() if name not in OUTER}
+
+
+def _loads(model: Model, inputs: Values) -> Tensor:
+    """Force or moment (size,) of what loads there are."""
+    count = 3 * len(model.scene.vertices)
+    loads = model.mass.new_zeros(len(model.free))
+    for name in ("weight", "forces"):
+        if name in inputs:
+            loads[:count] += inputs[name].flatten()
     if "moments" in inputs:
         loads[count:] = inputs["moments"]
-    inertia = predicted = None
-    if step.factor is not None:
-        inertia, predicted = loads.new_zeros(size), loads.new_zeros(size)
-        inertia[:count] = (step.factor * inputs["mass"]).repeat_interleave(3)
-        if "predicted" in inputs:
-            predicted[:count] = inputs["predicted"].flatten()
-    return System(model, model.terms(values, step.time_step), loads, inertia, predicted)
+    return loads
+
+
+def _spread(model: Model, vertices: Tensor) -> Tensor:
+    """Values of vertices (V,) or (V, 3) as a vector (size,), zero for directors."""
+    spread = vertices.new_zeros(len(model.free))
+    spread[: 3 * len(vertices)] = (
+        vertices.expand(3, -1).T.flatten() if vertices.ndim == 1 else (vertices.flatten())
+    )
+    return spread
+
+
+def _inertia(step: Step, inputs: Values) -> Tensor | None:
+    return None if step.factor is None else step.factor * _spread(step.model, inputs["mass"])
 
 
 class _Solve(torch.autograd.Function):
+    """Unknowns, angles, reactions (size,), and where a material yields plastic angles, accumulated.
+
+    For backward the unknowns are kept, and inputs, which are shared with the model or with the
+    state before.
+    """
+
     @staticmethod
-    def forward(ctx: Any, step: Step, names: tuple[str, ...], *tensors: Tensor) -> Any:
+    def forward(step: Step, names: tuple[str, ...], *tensors: Tensor) -> Any:
         inputs = {name: t.detach() for name, t in zip(names, tensors, strict=True)}
-        values = {name: t for name, t in inputs.items() if name not in OUTER}
-        model, count = step.model, 3 * len(step.model.scene.vertices)
-        start = torch.cat(
-            [
-                inputs["start"].flatten(),
-                model.bending.turns(inputs["start"], inputs["start_angles"]),
-            ]
+        model, values = step.model, _values(inputs)
+        turns = model.bending.turns(inputs["start"], inputs["start_angles"])
+        still = torch.zeros_like(turns)
+        inertia = _inertia(step, inputs)
+        predicted = None if inertia is None else _spread(model, inputs["predicted"])
+        system = System(model, step.terms(values), _loads(model, inputs), inertia, predicted)
+        solution = solve(
+            system,
+            torch.cat([inputs["start"].flatten(), turns]),
+            torch.cat([inputs["targets"].flatten(), still]),
+            step.solver,
+            step.tolerance,
         )
-        targets = torch.cat([inputs["targets"].flatten(), torch.zeros_like(start[count:])])
-        system = _system(step, values, inputs)
-        solution = solve(system, start, targets, step.solver, step.tolerance)
         step.ended.append(solution)
         unknowns = solution.unknowns
+        pulls = unknowns.new_zeros(0)
+        if step.reactions:
+            pulls = torch.where(model.free, 0.0, system.assemble(unknowns, 1).gradient)
         angles = model.bending.angles(unknowns, values)
-        plastic, accumulated = inputs["plastic_angles"], inputs["accumulated"]
-        if model.plastic:
-            plastic, accumulated = yielded(angles, values, model.bending.order)
-        else:
-            plastic, accumulated = plastic.clone(), accumulated.clone()
-        ctx.step, ctx.names = step, names
-        kept = _kept(step, names)
-        ctx.kept = kept
-        ctx.save_for_backward(
-            unknowns, *(t for name, t in zip(names, tensors, strict=True) if name in kept)
-        )
-        ctx.set_materialize_grads(False)
-        return unknowns[:count].reshape(-1, 3), angles, plastic, accumulated
+        creases = yielded(angles, values, model.bending.order) if model.plastic else ()
+        return unknowns, angles, pulls, *creases
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        step, names, *tensors = inputs
+        given = dict(zip(names, tensors, strict=True))
+        asked = zip(names, ctx.needs_input_grad[2:], strict=True)
+        dropped = _not_read(step, {name for name, needed in asked if needed})
+        kept = {name: tensor for name, tensor in given.items() if name not in dropped}
+        ctx.step, ctx.names, ctx.kept = step, names, tuple(kept)
+        ctx.save_for_backward(output[0], *kept.values())
+        ctx.save_for_forward(output[0], *tensors)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        step, names = ctx.step, ctx.names
-        model, count = step.model, 3 * len(step.model.scene.vertices)
         unknowns, *tensors = ctx.saved_tensors
-        saved = dict(zip([n for n in names if n in ctx.kept], tensors, strict=True))
-        wanted = dict(zip(names, ctx.needs_input_grad[2:], strict=True))
-        found: dict[str, Tensor] = {}
-        with torch.enable_grad():
-            z = unknowns.detach().requires_grad_()
-            values = {
-                name: t.detach().requires_grad_(wanted[name] and t.dtype.is_floating_point)
-                for name, t in saved.items()
-                if name not in OUTER
-            }
-            leaves = [z, *(t for t in values.values() if t.requires_grad)]
-            keys = [None, *(name for name, t in values.items() if t.requires_grad)]
-            seed = _after(model, z, values, gradients, leaves)
-        incoming = torch.zeros_like(unknowns) if seed[0] is None else seed[0]
-        if gradients[0] is not None:
-            incoming = incoming.clone()
-            incoming[:count] += gradients[0].flatten()
-        for key, part in zip(keys[1:], seed[1:], strict=True):
-            if part is not None:
-                found[key] = part
+        saved = dict(zip(ctx.kept, tensors, strict=True))
+        asked = zip(ctx.names, ctx.needs_input_grad[2:], strict=True)
+        wanted = {name for name, needed in asked if needed}
+        found = _pull_back(ctx.step, unknowns, saved, wanted, gradients)
+        return None, None, *(found.get(name) for name in ctx.names)
 
-        plain = {name: t.detach() for name, t in saved.items() if name not in OUTER}
-        system = _system(step, plain, saved | _absent(saved, model))
-        assembled = system.assemble(unknowns, 2)
-        pattern = model.pattern
-        factor = step.solver.factorise(pattern.assemble(assembled.matrices, system.inertia))
-        y = torch.zeros_like(unknowns)
-        y[pattern.unknowns] = factor.solve(incoming[pattern.unknowns])
-
-        if len(leaves) > 1:
-            with torch.enable_grad():
-                potential = model.potential(z, values, step.time_step)
-                (force,) = torch.autograd.grad(potential, z, create_graph=True)
-                parts = torch.autograd.grad(
-                    (force * y).sum(), leaves[1:], allow_unused=True, retain_graph=False
-                )
-            for key, part in zip(keys[1:], parts, strict=True):
-                if part is not None:
-                    found[key] = found[key] - part if key in found else -part
-
-        moved = y[:count].reshape(-1, 3)
-        for name in ("weight", "forces"):
-            if wanted.get(name):
-                found[name] = moved
-        if wanted.get("moments"):
-            found["moments"] = y[count:]
-        if wanted.get("predicted"):
-            found["predicted"] = step.factor * saved["mass"][:, None] * moved
-        if wanted.get("mass") and step.factor is not None:
-            # at the solution inertia balances the rest: m c (x - x_hat) = loads - dP/dx
-            inner = assembled.gradient - (system.inertia * (unknowns - system.predicted))
-            pull = (inner[:count].reshape(-1, 3) * moved).sum(dim=1)
-            found["mass"] = pull / saved["mass"]
-        if wanted.get("targets"):
-            reaction = incoming - pattern.full_product(assembled.matrices, y)
-            held = ~model.free[:count].reshape(-1, 3)
-            found["targets"] = torch.where(held, reaction[:count].reshape(-1, 3), 0.0)
-        return None, None, *(found.get(name) if wanted[name] else None for name in names)
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+        unknowns, *tensors = ctx.saved_tensors
+        inputs = dict(zip(ctx.names, tensors, strict=True))
+        ways = dict(zip(ctx.names, tangents[2:], strict=True))
+        ways = {name: way for name, way in ways.items() if way is not None}
+        return _push(ctx.step, unknowns, inputs, ways)
 
 
-def _kept(step: Step, names: tuple[str, ...]) -> set[str]:
-    """What backward reads again; the rest of the inputs need not stay in memory."""
+def _not_read(step: Step, wanted: set[str]) -> set[str]:
+    """Inputs that backward does not read and that need not stay in memory."""
     dropped = {"predicted", "targets"}
     if not step.model.damped or step.time_step is None:
         dropped.add("start_angles")
-    return set(names) - dropped
+    if "mass" not in wanted:
+        dropped |= {"weight", "forces"}
+        if "start" not in wanted:
+            dropped.add("moments")
+    return dropped
 
 
-def _absent(saved: Values, model: Model) -> Values:
-    """Stand-ins for the inputs of a solve that backward does not read."""
-    return {} if "weight" in saved else {"weight": torch.zeros_like(model.scene.vertices)}
+def _pull_back(
+    step: Step,
+    unknowns: Tensor,
+    saved: Values,
+    wanted: set[str],
+    gradients: tuple[Tensor | None, ...],
+) -> Values:
+    """Derivatives of the loss in the wanted inputs, from those in the outputs."""
+    model, count = step.model, 3 * len(step.model.scene.vertices)
+    with torch.enable_grad():
+        values = {n: t.detach().requires_grad_(n in wanted) for n, t in _values(saved).items()}
+        terms = step.terms(values)
+    plain = [t._replace(constants=tuple(c.detach() for c in t.constants)) for t in terms]
+    system = System(model, plain, _loads(model, saved))
+    at = Linearised.at(system, unknowns, _inertia(step, saved), step.solver)
+
+    names = [name for name, tensor in values.items() if tensor.requires_grad]
+    incoming, *direct = _after(model, unknowns, values, gradients, [values[n] for n in names])
+    found = {name: part for name, part in zip(names, direct, strict=True) if part is not None}
+    if gradients[0] is not None:
+        incoming = gradients[0] if incoming is None else incoming + gradients[0]
+    if incoming is None:
+        incoming = torch.zeros_like(unknowns)
+    held = None if gradients[2] is None else torch.where(model.free, 0.0, -gradients[2])
+    y = at.solve(incoming, held)
+    at.flag()
+
+    with torch.enable_grad():
+        works = [
+            virtual_work(term.energy, unknowns[block], y[block], term.constants).sum()
+            for term in terms
+            if any(constant.requires_grad for constant in term.constants)
+            for block in [model.blocks[term.block]]
+        ]
+        if "start" in wanted and "moments" in saved:
+            works.append(_drift_work(model, unknowns, y, values["start"], saved["moments"]))
+        works = [work for work in works if work.requires_grad]
+        if works:
+            leaves = [values[name] for name in names]
+            parts = torch.autograd.grad(torch.stack(works).sum(), leaves, allow_unused=True)
+            for name, part in zip(names, parts, strict=True):
+                if part is not None:
+                    found[name] = found[name] - part if name in found else -part
+
+    moved = y[:count].reshape(-1, 3)
+    found |= {"weight": moved, "forces": moved, "moments": y[count:]}
+    if step.factor is not None and "predicted" in wanted:
+        found["predicted"] = step.factor * saved["mass"][:, None] * moved
+    if step.factor is not None and "mass" in wanted:
+        # at the solution inertia balances the rest: factor m (x - predicted) = loads - dP/dx
+        pull = (at.gradient[:count].reshape(-1, 3) * moved).sum(dim=1)
+        found["mass"] = pull / saved["mass"]
+    if "targets" in wanted:
+        reaction = torch.where(model.free, 0.0, incoming - at.product(y))
+        found["targets"] = reaction[:count].reshape(-1, 3)
+    return {name: part for name, part in found.items() if name in wanted}
 
 
 def _after(
@@ -196,19 +261,50 @@ def _after(
     gradients: tuple[Tensor | None, ...],
     leaves: list[Tensor],
 ) -> list[Tensor | None]:
-    """Derivatives of the loss through angles and creases alone, with respect to `leaves`."""
-    if all(gradient is None for gradient in gradients[1:]):
-        return [None] * len(leaves)
-    angles = model.bending.angles(unknowns, values)
-    plastic, accumulated = values["plastic_angles"], values["accumulated"]
-    if model.plastic:
-        plastic, accumulated = yielded(angles, values, model.bending.order)
-    pairs = [
-        (output, gradient)
-        for output, gradient in zip((angles, plastic, accumulated), gradients[1:], strict=True)
-        if gradient is not None and output.requires_grad
-    ]
-    if not pairs:
-        return [None] * len(leaves)
-    outputs, seeds = zip(*pairs, strict=True)
-    return list(torch.autograd.grad(outputs, leaves, seeds, allow_unused=True))
+    """Derivatives of the loss through angles and creases alone, in the unknowns, then `leaves`."""
+    seeds = [gradients[1], *gradients[3:]]
+    if all(seed is None for seed in seeds):
+        return [None] * (1 + len(leaves))
+    with torch.enable_grad():
+        z = unknowns.detach().requires_grad_()
+        angles = model.bending.angles(z, values)
+        outputs = [angles]
+        if model.plastic:
+            outputs += yielded(angles, values, model.bending.order)
+        given = [(o, s) for o, s in zip(outputs, seeds, strict=True) if s is not None]
+        used, sown = zip(*given, strict=True)
+        return list(torch.autograd.grad(used, [z, *leaves], sown, allow_unused=True))
+
+
+def _drift_work(model: Model, unknowns: Tensor, y: Tensor, start: Tensor, moments: Tensor):
+    """What moments do along y through the turn of the references from which directors turn."""
+    positions, _ = model.split(unknowns)
+    positions = positions.detach().requires_grad_()
+    work = (moments * model.bending.drift(positions, start)).sum()
+    (force,) = torch.autograd.grad(work, positions, create_graph=True)
+    return (force * model.split(y)[0]).sum()
+
+
+def _push(step: Step, unknowns: Tensor, inputs: Values, ways: Values) -> Any:
+    """Tangents of the outputs from those of the inputs."""
+    model, values = step.model, _values(inputs)
+    moments = inputs.get("moments")
+    system = System(model, step.terms(values), _loads(model, inputs))
+    at = Linearised.at(system, unknowns, _inertia(step, inputs), step.solver)
+    at.flag()
+    loads = _loads(model, ways)
+    if step.factor is not None:
+        predicted, mass = ways.get("predicted"), ways.get("mass")
+        if predicted is not None:
+            loads += _spread(model, step.factor * inputs["mass"][:, None] * predicted)
+        if mass is not None:
+            offset = unknowns - _spread(model, inputs["predicted"])
+            offset[3 * len(mass) :] = 0.0
+            loads -= step.factor * _spread(model, mass) * offset
+    held = torch.zeros_like(unknowns)
+    if "targets" in ways:
+        held = torch.where(model.free, 0.0, _spread(model, ways["targets"]))
+    moved, angles, pulls, creases = push_forward(
+        model, at, values, _values(ways), step.time_step, loads, held, moments
+    )
+    return moved, angles, pulls if step.reactions else pulls[:0], *creases

@@ -64,6 +64,15 @@ def held_directors(scene: Scene, positions: Tensor, walls: Tensor) -> Tensor:
     return torch.where(scene.clamped_edges[:, None], walls, directors)
 
 
+def _references(scene: Scene, values: Values) -> Tensor:
+    """The directors (E, 3) that those of a step turn from.
+
+    They carry no derivative in the start: elements feel the directors alone, and another reference
+    only changes the angles by which they are turned. See `MidEdge.drift` for what does feel it.
+    """
+    return held_directors(scene, values["start"].detach(), values["walls"])
+
+
 def _yield_values(scene: Scene, faces: Tensor) -> Values:
     """What the yield law asks of each element, the mean over its faces (n, m)."""
     names = ("yield_curvature", "hardening", "softness", "damage", "damping")
@@ -127,7 +136,7 @@ class MidEdge:
 
     def angles(self, unknowns: Tensor, values: Values) -> Tensor:
         """The tilt of the directors in each face (F, 3) [rad]."""
-        directors = held_directors(self.scene, values["start"], values["walls"])
+        directors = _references(self.scene, values)
         return self._angles(unknowns[self.unknowns], directors)
 
     def turns(self, positions: Tensor, angles: Tensor) -> Tensor:
@@ -138,16 +147,30 @@ class MidEdge:
     def terms(self, values: Values) -> list[Term]:
         """The elements under the present creases and from the directors of the step's start."""
         edges, signs = self.corners
-        directors = held_directors(self.scene, values["start"], values["walls"])[edges]
+        directors = _references(self.scene, values)[edges]
         constants = _crease_constants(values, self.order)
         return [Term(MID_EDGE, 0, (directors, signs, *constants))]
 
     def viscous(self, values: Values, rate: Tensor) -> list[Term]:
         """The same elements around the angles of the step's start, with a share of stiffness."""
         edges, signs = self.corners
-        directors = held_directors(self.scene, values["start"], values["walls"])[edges]
+        directors = _references(self.scene, values)[edges]
         constants = _viscous_constants(values, rate)
         return [Term(MID_EDGE, 0, (directors, signs, *constants))]
+
+    def drift(self, positions: Tensor, start: Tensor) -> Tensor:
+        """Turn (E,) [rad] about the edges at `positions` of the references, as `start` changes.
+
+        Zero itself, with the right derivative: moments . drift is what a potential lacks that
+        takes the references as fixed. Zero where a director is held.
+        """
+        references = canonical_directors(start, self.scene.topology)
+        still = references.detach()
+        ends = positions[self.scene.edges.long()]
+        edges = torch.nn.functional.normalize(ends[:, 1] - ends[:, 0], dim=1)
+        across = torch.linalg.cross(edges, still)
+        turn = (across * references).sum(1) / across.square().sum(1)
+        return torch.where(self.free, turn, 0.0)
 
     def dihedral(self, plastic_angles: Tensor) -> Tensor:
         """Plastic turn across each inner edge (E,) [rad], the sum over its two faces."""
@@ -238,7 +261,7 @@ class Hinge:
 
     def angles(self, unknowns: Tensor, values: Values) -> Tensor:
         """The angle of each hinge (n, 1) [rad]."""
-        directors = held_directors(self.scene, values["start"], values["walls"])
+        directors = _references(self.scene, values)
         return self._angles(unknowns, directors)
 
     def _angles(self, unknowns: Tensor, directors: Tensor) -> Tensor:
@@ -249,6 +272,10 @@ class Hinge:
 
     def turns(self, positions: Tensor, angles: Tensor) -> Tensor:
         """No unknowns of its own: (0,)."""
+        return positions.new_zeros(0)
+
+    def drift(self, positions: Tensor, start: Tensor) -> Tensor:
+        """No directors that could turn: (0,)."""
         return positions.new_zeros(0)
 
     def terms(self, values: Values) -> list[Term]:
@@ -262,7 +289,7 @@ class Hinge:
     def _split(self, values: Values, constants: tuple[Tensor, ...]) -> list[Term]:
         count = len(self.inner)
         angles, rest = constants[0][:, 0], constants[1:]
-        directors = held_directors(self.scene, values["start"], values["walls"])[self.outer[0]]
+        directors = _references(self.scene, values)[self.outer[0]]
         tail = (angles[count:], *(c[count:] for c in rest))
         return [
             Term(HINGE, 0, (angles[:count], *(c[:count] for c in rest))),

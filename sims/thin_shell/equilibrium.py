@@ -71,7 +71,7 @@ def _solve(
         time_step=None,
         tolerance=STATIC_TOLERANCE * simulator.model.size,
     )
-    positions, angles, plastic, accumulated = solve_step(step, inputs)
+    positions, angles, plastic, accumulated, _ = solve_step(step, inputs)
     then = replace(
         state,
         positions=positions,

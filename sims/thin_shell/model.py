@@ -119,9 +119,13 @@ class Model:
         rounding = 4 * torch.finfo(torch.float64).eps * float(scene.vertices.detach().abs().amax())
         areas = face_areas(scene.rest_vertices.detach(), scene.faces)
         tension = float((self.values["membrane_stiffness"][:, 0, 0].detach() / areas).amax())
-        shortest = float(self._edge_lengths.amin())
         bending = float(self.values["stiffness"].detach().abs().amax())
-        return tension * rounding, bending * rounding / shortest
+        return tension * rounding, bending * rounding / self.shortest
+
+    @cached_property
+    def shortest(self) -> float:
+        """Of the rest edges [m]."""
+        return float(self._edge_lengths.amin())
 
     @cached_property
     def _edge_lengths(self) -> Tensor:

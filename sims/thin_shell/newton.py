@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from geomopt.linear import DirectSolver, Factor, SingularMatrix
+from geomopt.linear import Factor, SingularMatrix, Solver
 from sims.thin_shell.system import Assembled, System
 
 ITERATIONS = {"extrapolated": 12, "full": 20, "capped": 60, "guarded": 250}
@@ -82,7 +82,7 @@ def solve(
     system: System,
     start: Tensor,
     targets: Tensor,
-    solver: DirectSolver,
+    solver: Solver,
     tolerance: float,
     stages: Sequence[str] | None = None,
 ) -> Solution:
@@ -144,16 +144,17 @@ class _Judge:
         return max(ratios, default=0.0), small, noisy
 
     def move(self, increment: Tensor) -> float:
-        """Largest move of a vertex coordinate [m]."""
-        moved = increment[: self.count]
-        return float(moved.abs().amax()) if moved.numel() else 0.0
+        """Largest move of a vertex coordinate [m]; a director moves over the shortest edge."""
+        moves = increment.abs()
+        moves[self.count :] *= self.system.model.shortest
+        return float(moves.amax()) if moves.numel() else 0.0
 
 
 def _full_steps(
     system: System,
     start: Tensor,
     targets: Tensor,
-    solver: DirectSolver,
+    solver: Solver,
     tolerance: float,
     stage: str,
 ) -> _Progress:
@@ -212,7 +213,7 @@ def _full_steps(
 
 
 def _direction(
-    system: System, found: Assembled, values: Tensor, shift: Tensor, solver: DirectSolver
+    system: System, found: Assembled, values: Tensor, shift: Tensor, solver: Solver
 ) -> tuple[Tensor, Factor]:
     """The move of all unknowns, held ones by `shift`, and the factor of the matrix `values`."""
     pattern = system.model.pattern
@@ -241,7 +242,7 @@ class _Descent:
     """
 
     system: System
-    solver: DirectSolver
+    solver: Solver
     timid: int = 0
     added: float = 0.0
 
@@ -304,7 +305,7 @@ def _guarded(
     system: System,
     start: Tensor,
     targets: Tensor,
-    solver: DirectSolver,
+    solver: Solver,
     tolerance: float,
     stage: str,
 ) -> _Progress:

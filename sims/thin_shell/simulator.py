@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geomopt.errors import InputError, check_tensor
 from geomopt.linear import SparsePattern, open_solver
-from sims.thin_shell.adjoint import Step, solve_step
+from sims.thin_shell.adjoint import Solved, Step, solve_step
 from sims.thin_shell.bending import Values
 from sims.thin_shell.equilibrium import STATIC_TOLERANCE, check_held, equilibrate
 from sims.thin_shell.integrators import INTEGRATORS, Integrator, advance, predict
@@ -82,9 +82,10 @@ class Simulator:
             plastic_angles=torch.zeros_like(rest),
             accumulated=torch.zeros_like(rest[:, 0]),
         )
-        state = replace(state, angles=self._relaxed(state))
+        relaxed = self._relaxed(state)
+        state = replace(state, angles=relaxed.angles)
         if self.integrator == "newmark":
-            state = replace(state, accelerations=self._accelerations(state))
+            state = replace(state, accelerations=self._accelerations(relaxed.reactions))
         return state
 
     def step(self, state: State, control: Control | None = None) -> State:
@@ -152,6 +153,8 @@ class Simulator:
             return Control()
         if not isinstance(control, Control):
             raise InputError(f"control must be a Control or None, got {type(control).__name__}")
+        if control.moments is not None and not self._directors:
+            raise InputError("moments act on directors and need bending 'mid-edge', got 'hinge'")
         return control.check(len(scene.vertices), len(scene.edges), scene.vertices)
 
     def inputs(self, state: State, control: Control) -> Values:
@@ -184,43 +187,29 @@ class Simulator:
             time_step=self.time_step,
             tolerance=self.tolerance * self.time_step,
         )
-        positions, angles, plastic, accumulated = solve_step(step, inputs)
+        positions, angles, plastic, accumulated, _ = solve_step(step, inputs)
         then = advance(self.integrator, state, self.time_step, predicted, positions)
         then = replace(then, angles=angles, plastic_angles=plastic, accumulated=accumulated)
         return then, step.solution
 
-    def _relaxed(self, state: State) -> Tensor:
-        """The angles of `state` once its directors have turned to where no moment acts."""
+    def _relaxed(self, state: State) -> Solved:
+        """`state` once its directors have turned to where no moment acts, and what holds it."""
         model = self.model
         still = torch.cat([state.positions.flatten(), state.positions.new_zeros(self._directors)])
         inputs = self.inputs(state, Control())
-        angles = model.bending.angles(still, inputs)
-        if not bool(model.bending.free.any()):
-            return angles
-        free = torch.cat([torch.zeros_like(model.free[: -self._directors]), model.bending.free])
+        angles = model.bending.angles(still.detach(), inputs)
+        free = torch.cat([torch.zeros_like(model.free[: 3 * len(model.mass)]), model.bending.free])
         pattern = SparsePattern.of(model.blocks, len(free), free)
-        held = replace(model, free=free, pattern=pattern)
         step = Step(
-            model=held,
+            model=replace(model, free=free, pattern=pattern),
             solver=open_solver(pattern, self.solver.solver),
             factor=None,
             time_step=None,
             tolerance=STATIC_TOLERANCE * model.size,
+            reactions=True,
         )
-        return solve_step(step, inputs | {"start_angles": angles.detach()})[1]
+        return solve_step(step, inputs | {"start_angles": angles.detach()})
 
-    def _accelerations(self, state: State) -> Tensor:
-        """What forces and weight make of the free coordinates (V, 3) [m/s^2]."""
-        model = self.model
-        inputs = self.inputs(state, Control())
-        turns = model.bending.turns(state.positions, state.angles)
-        wanted = torch.is_grad_enabled()
-        with torch.enable_grad():
-            leaf = state.positions.detach().requires_grad_()
-            positions = state.positions + (leaf - leaf.detach())  # differentiable by the leaf too
-            potential = model.potential(torch.cat([positions.flatten(), turns]), inputs, None)
-            (force,) = torch.autograd.grad(potential, leaf, create_graph=wanted)
-        if not any(tensor.requires_grad for tensor in (state.positions, turns, *inputs.values())):
-            force = force.detach()
-        accelerations = (self.weight - force) / model.mass[:, None]
-        return torch.where(self.scene.held, 0.0, accelerations)
+    def _accelerations(self, reactions: Tensor) -> Tensor:
+        """What the forces that would hold the vertices still make of the free coordinates."""
+        return torch.where(self.scene.held, 0.0, -reactions / self.model.mass[:, None])
