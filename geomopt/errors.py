@@ -43,7 +43,7 @@ def check_tensor(
             f"{name} must be a floating tensor (float32 or float64), got {value.dtype}"
         )
     check_shape(name, value, shape)
-    _check_values_exist(name, value)
+    check_values_exist(name, value)
     if like is not None and (value.dtype != like.dtype or value.device != like.device):
         raise InputError(
             f"{name} must have dtype {like.dtype} on {like.device} like the other arguments, "
@@ -80,7 +80,7 @@ def check_indices(name: str, value: object, shape: Sequence[int | None], count: 
     if value.dtype not in (torch.int32, torch.int64):
         raise InputError(f"{name} must be int32 or int64, got {value.dtype}")
     check_shape(name, value, shape)
-    _check_values_exist(name, value)
+    check_values_exist(name, value)
     if value.numel():
         low, high = (int(bound) for bound in torch.aminmax(value))
         if low < 0 or high >= count:
@@ -90,6 +90,7 @@ def check_indices(name: str, value: object, shape: Sequence[int | None], count: 
     return value
 
 
-def _check_values_exist(name: str, value: Tensor) -> None:
+def check_values_exist(name: str, value: Tensor) -> None:
+    """Raise InputError for a tensor of the meta device."""
     if value.is_meta:
         raise InputError(f"{name} must be on a device that holds values, got {value.device}")

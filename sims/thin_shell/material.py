@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from geomopt.errors import InputError
+from geomopt.errors import InputError, check_values_exist
 
 Quantity = float | Tensor
 Membrane = Literal["stvk", "neo-hookean", "tension-field"]
@@ -82,12 +82,17 @@ class Material:
             return
         self._check("young_weft", lambda v: v > 0, "positive and finite")
         self._check("shear_modulus", lambda v: v > 0, "positive and finite")
+        self._check("poisson", lambda v: v.isfinite(), "finite")
         if self.membrane == "neo-hookean":
             raise InputError(
                 "membrane must be 'stvk' or 'tension-field' for an orthotropic material, "
                 "got 'neo-hookean'"
             )
-        product = _tensor(self.poisson) ** 2 * _tensor(self.young_weft) / _tensor(self.young)
+        given = {name: _tensor(getattr(self, name)) for name in ("poisson", "young", "young_weft")}
+        counts = {name: len(value) for name, value in given.items() if value.ndim}
+        if len(set(counts.values())) > 1:
+            raise InputError(f"{' and '.join(counts)} must have as many values, got {counts}")
+        product = given["poisson"] ** 2 * given["young_weft"] / given["young"]
         if not bool((product < 1).all()):
             raise InputError(
                 "poisson must satisfy poisson^2 young_weft / young < 1, "
@@ -98,6 +103,10 @@ class Material:
         value = getattr(self, name)
         if not isinstance(value, int | float | Tensor) or isinstance(value, bool):
             raise InputError(f"{name} must be a number or a tensor, got {type(value).__name__}")
+        if isinstance(value, Tensor):
+            if value.dtype == torch.bool or value.is_complex():
+                raise InputError(f"{name} must be a number or a float tensor, got {value.dtype}")
+            check_values_exist(name, value)
         values = _tensor(value).detach()
         if values.ndim > 1:
             raise InputError(f"{name} must have shape () or (F,), got {tuple(values.shape)}")
