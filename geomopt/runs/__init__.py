@@ -24,12 +24,15 @@ and its problem may have
     metrics(parameters) -> dict[str, number or text]  what the report lists
     write_artifacts(parameters, folder)               meshes, pictures, animations
 
-where parameters is the dictionary of named tensors that the problem was declared with.
+where parameters is the dictionary of named tensors that the problem was declared with. A task with
+`plan` in place of `start` is a study (study.py): it has cases to go through, such as those of a
+validation, and nothing to optimize.
 """
 
 from geomopt.runs.execute import RunFailed, execute
 from geomopt.runs.interruption import Interrupted
 from geomopt.runs.spec import Spec, load
 from geomopt.runs.store import Run, runs_in
+from geomopt.runs.study import CaseResult
 
-__all__ = ["Interrupted", "Run", "RunFailed", "Spec", "execute", "load", "runs_in"]
+__all__ = ["CaseResult", "Interrupted", "Run", "RunFailed", "Spec", "execute", "load", "runs_in"]
