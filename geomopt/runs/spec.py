@@ -217,7 +217,9 @@ def resolve(table: dict[str, Any]) -> Spec:
     if is_study(task_class):
         for key in _OF_SEARCHES:
             if key in table:
-                raise InputError(f"{key} cannot be given: {top['problem']} is a study, has cases")
+                raise InputError(
+                    f"{key} has no use here: {top['problem']} is a study, which only has cases"
+                )
         return Spec(settings=settings, method=None, budget=None, **top)
     method = _method(_section(table, "method"), settings)
     given = _section(table, "budget")
