@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the command line raises these errors before it needs torch
     from torch import Tensor
@@ -57,6 +57,16 @@ def check_tensor(
                 f"{name} must be finite, got {bad} NaN or infinite of {value.numel()} values"
             )
     return value
+
+
+def as_tensor(name: str, value: object, allowed: str, **options: Any) -> Tensor:
+    """torch.as_tensor(value, **options); raises InputError, `allowed` in words, where that fails."""
+    import torch
+
+    try:
+        return torch.as_tensor(value, **options)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise InputError(f"{name} must be {allowed}, got {value!r}") from None
 
 
 def check_shape(name: str, value: Tensor, shape: Sequence[int | None] | None) -> None:

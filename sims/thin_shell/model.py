@@ -55,7 +55,7 @@ class Model:
     @classmethod
     def of(cls, scene: Scene, bending: BendingName) -> Model:
         """Compute everything from a scene."""
-        if bending not in BENDING:
+        if bending not in tuple(BENDING):
             raise InputError(f"bending must be one of {tuple(BENDING)}, got {bending!r}")
         parts = BENDING[bending](scene)
         values = parts.values() | _membrane_values(scene)

@@ -41,6 +41,8 @@ def rectangle_mesh(
         raise InputError(f"cells must be two positive whole numbers, got {cells!r}")
     if pattern not in PATTERNS:
         raise InputError(f"pattern must be one of {PATTERNS}, got {pattern!r}")
+    if not isinstance(creases, Sequence | Tensor):
+        raise InputError(f"creases must be a list of lines, got {type(creases).__name__}")
     lines = [_checked_line(f"creases[{k}]", c, width, height) for k, c in enumerate(creases)]
     if pattern == "delaunay":
         size = math.sqrt(width / cells[0] * height / cells[1])

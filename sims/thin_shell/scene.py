@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from geomopt.errors import InputError, check_indices
+from geomopt.errors import InputError, as_tensor, check_indices
 from geomopt.geometry.mesh import face_areas
 from geomopt.geometry.topology import Topology
 from sims.thin_shell.sheet import Sheet
@@ -49,9 +49,11 @@ class Scene:
     plane_edges: Mapping[int, Tensor] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        sheets = [self.sheets] if isinstance(self.sheets, Sheet) else list(self.sheets)
+        sheets = [self.sheets] if isinstance(self.sheets, Sheet) else self.sheets
+        sheets = list(sheets) if isinstance(sheets, Iterable) else []
         if not sheets or not all(isinstance(sheet, Sheet) for sheet in sheets):
-            raise InputError(f"sheets must be a list of at least one Sheet, got {self.sheets!r}")
+            kinds = [type(sheet).__name__ for sheet in sheets] or type(self.sheets).__name__
+            raise InputError(f"sheets must be a list of at least one Sheet, got {kinds}")
         devices = {sheet.vertices.device for sheet in sheets}
         if len(devices) > 1:
             raise InputError(f"sheets must be on one device, got {sorted(map(str, devices))}")
@@ -62,7 +64,8 @@ class Scene:
             [sheet.faces.long() + start for sheet, start in zip(sheets, offsets, strict=False)]
         )
         vertices = torch.cat([sheet.vertices for sheet in sheets])
-        gravity = torch.as_tensor(self.gravity, dtype=torch.float64, device=vertices.device)
+        numbers = {"dtype": torch.float64, "device": vertices.device}
+        gravity = as_tensor("gravity", self.gravity, "three finite numbers", **numbers)
         if gravity.shape != (3,) or not bool(gravity.detach().isfinite().all()):
             raise InputError(f"gravity must be three finite numbers, got {self.gravity!r}")
         topology = Topology.of(faces, len(vertices))
@@ -76,18 +79,20 @@ class Scene:
         clamped = self.mask("clamped", self.clamped)
         held = (clamped | self.mask("pinned", self.pinned))[:, None].expand(-1, 3).clone()
         if self.fixed is not None:
-            fixed = torch.as_tensor(self.fixed, device=vertices.device)
+            wanted = f"a bool tensor of shape {tuple(vertices.shape)}"
+            fixed = as_tensor("fixed", self.fixed, wanted, device=vertices.device)
             if fixed.shape != vertices.shape or fixed.dtype != torch.bool:
-                raise InputError(
-                    f"fixed must be a bool tensor of shape {tuple(vertices.shape)}, "
-                    f"got {fixed.dtype} {tuple(fixed.shape)}"
-                )
+                raise InputError(f"fixed must be {wanted}, got {fixed.dtype} {tuple(fixed.shape)}")
             held |= fixed
         clamped_edges = self._between(clamped)
         held_edges = clamped_edges
         plane_edges = {}
-        for axis, vertices in (self.symmetry or {}).items():
-            if axis not in (0, 1, 2):
+        symmetry = {} if self.symmetry is None else self.symmetry
+        if not isinstance(symmetry, Mapping):
+            kind = type(symmetry).__name__
+            raise InputError(f"symmetry must be a mapping of axes to vertices, got {kind}")
+        for axis, vertices in symmetry.items():
+            if isinstance(axis, bool | float) or axis not in (0, 1, 2):
                 raise InputError(f"symmetry must have axes 0, 1 or 2 as keys, got {axis!r}")
             members = self.mask(f"symmetry[{axis}]", vertices)
             held[:, axis] |= members
@@ -142,13 +147,11 @@ class Scene:
         chosen = torch.zeros(count, dtype=torch.bool, device=device)
         if members is None:
             return chosen
-        given = torch.as_tensor(members, device=device)
+        wanted = f"a mask of the {count} vertices or their indices"
+        given = as_tensor(name, members, wanted, device=device)
         if given.dtype == torch.bool:
             if given.shape != (count,):
-                raise InputError(
-                    f"{name} must be a mask of the {count} vertices or their indices, "
-                    f"got a mask of shape {tuple(given.shape)}"
-                )
+                raise InputError(f"{name} must be {wanted}, got a mask of {tuple(given.shape)}")
             return given
         if given.numel():
             chosen[check_indices(name, given, (None,), count).long()] = True
@@ -180,9 +183,10 @@ class Scene:
         between = self._between(self.mask("vertices", vertices))
         if not bool(between.any()):
             raise InputError("vertices must have an edge between two of them, got none")
-        couple = torch.as_tensor(moment, dtype=torch.float64, device=self.vertices.device)
-        if couple.shape != (3,):
-            raise InputError(f"moment must have shape (3,), got {tuple(couple.shape)}")
+        numbers = {"dtype": torch.float64, "device": self.vertices.device}
+        couple = as_tensor("moment", moment, "three finite numbers [N m]", **numbers)
+        if couple.shape != (3,) or not bool(couple.detach().isfinite().all()):
+            raise InputError(f"moment must be three finite numbers [N m], got {moment!r}")
         ends = self.vertices[self.edges.long()]
         along = ends[:, 1] - ends[:, 0]
         total = along.norm(dim=1)[between].sum()

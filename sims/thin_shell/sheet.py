@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from geomopt.errors import InputError, check_indices, check_tensor
+from geomopt.errors import InputError, as_tensor, check_indices, check_tensor
 from geomopt.geometry.mesh import area_vectors
 from geomopt.geometry.topology import Topology
 from sims.thin_shell.material import Material
@@ -63,6 +63,9 @@ class Sheet:
         _check_manifold(topology)
         _check_shape("rest_vertices", rest.detach(), topology)
         _check_triangles("vertices", vertices.detach(), topology)
+        warp = as_tensor("warp", self.warp, "three finite numbers", dtype=torch.float64)
+        if warp.shape != (3,) or not bool(warp.detach().isfinite().all()):
+            raise InputError(f"warp must be three finite numbers, got {self.warp!r}")
         if self.rest_angles is not None:
             angles = check_tensor("rest_angles", self.rest_angles, (len(topology.edges),))
             object.__setattr__(self, "rest_angles", angles.to(vertices))
@@ -119,12 +122,11 @@ class Sheet:
         for each of its edges, positive folds away from the normals. Raises InputError where two
         successive vertices share no edge.
         """
-        path = torch.as_tensor(polyline, device=self.faces.device).long()
+        wanted = "at least two vertex indices"
+        path = as_tensor("polyline", polyline, wanted, device=self.faces.device)
         if path.ndim != 1 or len(path) < 2:
-            raise InputError(
-                f"polyline must hold at least two vertex indices, got shape {tuple(path.shape)}"
-            )
-        check_indices("polyline", path, (None,), len(self.vertices))
+            raise InputError(f"polyline must be {wanted}, got shape {tuple(path.shape)}")
+        path = check_indices("polyline", path, (None,), len(self.vertices)).long()
         pairs = torch.stack([path[:-1], path[1:]], dim=1).sort(dim=1).values
         keys = pairs[:, 0] * len(self.vertices) + pairs[:, 1]
         known = self.edges.long()[:, 0] * len(self.vertices) + self.edges.long()[:, 1]
@@ -136,12 +138,11 @@ class Sheet:
                 f"polyline must follow edges of the mesh, but vertices {int(a)} and {int(b)} "
                 "share none"
             )
-        turn = torch.as_tensor(angle, dtype=torch.float64, device=self.vertices.device)
+        wanted = f"a finite number or one for each of the {len(place)} edges"
+        numbers = {"dtype": torch.float64, "device": self.vertices.device}
+        turn = as_tensor("angle", angle, wanted, **numbers)
         if turn.shape not in ((), place.shape) or not bool(turn.detach().isfinite().all()):
-            raise InputError(
-                f"angle must be a finite number or one for each of the {len(place)} edges, "
-                f"got shape {tuple(turn.shape)}"
-            )
+            raise InputError(f"angle must be {wanted}, got {angle!r}")
         start = self.rest_angles
         if start is None:
             start = self.vertices.new_zeros(len(self.edges))

@@ -18,8 +18,9 @@ from sims.thin_shell.integrators import INTEGRATORS, Integrator, advance, predic
 from sims.thin_shell.model import BendingName, Model
 from sims.thin_shell.modes import Modes, natural_modes
 from sims.thin_shell.newton import Solution
+from sims.thin_shell.rollout import roll
 from sims.thin_shell.scene import Scene
-from sims.thin_shell.state import Control, State, Trajectory, record
+from sims.thin_shell.state import Control, State, Trajectory
 
 
 class Simulator:
@@ -43,6 +44,8 @@ class Simulator:
         linear: str = "auto",
         tolerance: float = 1e-8,
     ) -> None:
+        if not isinstance(scene, Scene):
+            raise InputError(f"scene must be a Scene, got {type(scene).__name__}")
         for name, value in (("time_step", time_step), ("tolerance", tolerance)):
             if not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise InputError(f"{name} must be a positive number, got {value!r}")
@@ -99,19 +102,20 @@ class Simulator:
         self,
         state: State,
         controls: Sequence[Control | None] | Control | int,
+        checkpoint: int | None = None,
     ) -> Trajectory:
         """Step through `controls`: one a step, a Control whose tensors have a leading axis of
-        steps, or the number of steps without any."""
+        steps, or the number of steps without any.
+
+        checkpoint: keep only every state of that number for backward, which repeats the steps
+        between; see `rollout`.
+        """
         if isinstance(controls, Control):
             controls = controls.steps()
         elif isinstance(controls, int):
             controls = [None] * controls
-        states, solutions = [state], []
-        for control in controls:
-            state, solution = self._step(state, self._checked(control))
-            states.append(state)
-            solutions.append(solution)
-        return record(states, solutions, self.model.plastic)
+        checked = [self._checked(control) for control in controls]
+        return roll(self._step, state, checked, self.model.plastic, checkpoint)
 
     def equilibrium(
         self,
