@@ -60,7 +60,7 @@ def check_tensor(
 
 
 def as_tensor(name: str, value: object, allowed: str, **options: Any) -> Tensor:
-    """torch.as_tensor(value, **options); raises InputError, `allowed` in words, where that fails."""
+    """torch.as_tensor(value, **options), with an InputError, `allowed` in words, if that fails."""
     import torch
 
     try:
