@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -96,7 +96,7 @@ class Simulator:
 
         Raises NotConverged where Newton's method finds no solution; `state` stays valid.
         """
-        return self._step(state, self._checked(control))[0]
+        return self._step(self._fitting("state", state), self._checked(control))[0]
 
     def rollout(
         self,
@@ -112,8 +112,14 @@ class Simulator:
         """
         if isinstance(controls, Control):
             controls = controls.steps()
-        elif isinstance(controls, int):
+        elif isinstance(controls, int) and not isinstance(controls, bool) and controls >= 0:
             controls = [None] * controls
+        elif isinstance(controls, int | Tensor) or not isinstance(controls, Iterable):
+            raise InputError(
+                "controls must be a list of Controls, one Control or a number of steps, "
+                f"got {controls!r}"
+            )
+        state = self._fitting("state", state)
         checked = [self._checked(control) for control in controls]
         return roll(self._step, state, checked, self.model.plastic, checkpoint)
 
@@ -140,6 +146,8 @@ class Simulator:
         )
         if not (isinstance(increments, int) and increments > 0):
             raise InputError(f"increments must be a positive whole number, got {increments!r}")
+        if start is not None:
+            start = self._fitting("start", start)
         return equilibrate(self, start, control, increments)
 
     def modes(self, count: int, state: State | None = None) -> Modes:
@@ -149,7 +157,17 @@ class Simulator:
         `state`, which should be an equilibrium; held coordinates stay. A free sheet has six rigid
         motions at frequency zero first. Raises InputError for a count beyond the free coordinates.
         """
+        if state is not None:
+            state = self._fitting("state", state)
         return natural_modes(self, count, state)
+
+    def _fitting(self, name: str, state: State) -> State:
+        """`state`, if it is one of this scene with this kind of bending."""
+        if not isinstance(state, State):
+            raise InputError(f"{name} must be a State, got {type(state).__name__}")
+        rest = self.model.values["rest_angles"]
+        count, order = rest.shape
+        return state.check(name, (count, order), len(self.scene.edges), self.scene.vertices)
 
     def _checked(self, control: Control | None) -> Control:
         scene = self.scene
@@ -159,7 +177,15 @@ class Simulator:
             raise InputError(f"control must be a Control or None, got {type(control).__name__}")
         if control.moments is not None and not self._directors:
             raise InputError("moments act on directors and need bending 'mid-edge', got 'hinge'")
-        return control.check(len(scene.vertices), len(scene.edges), scene.vertices)
+        checked = control.check(len(scene.vertices), len(scene.edges), scene.vertices)
+        if checked.directors is not None:
+            short = scene.clamped_edges & (checked.directors.detach() == 0).all(dim=1)
+            if bool(short.any()):
+                raise InputError(
+                    "control.directors must have a direction at every clamped edge, "
+                    f"got zero at edge {int(torch.nonzero(short)[0])}"
+                )
+        return checked
 
     def inputs(self, state: State, control: Control) -> Values:
         """All that a solve from `state` depends on, by name; see `adjoint.solve_step`."""

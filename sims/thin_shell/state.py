@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -46,6 +46,9 @@ class Control:
         """The controls of T steps from one whose tensors have a leading axis T."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         given = {name: value for name, value in given.items() if value is not None}
+        for name, value in given.items():
+            if check_tensor(f"controls.{name}", value, finite=False).ndim == 0:
+                raise InputError(f"controls.{name} must have the steps as its first axis, got ()")
         counts = {name: len(value) for name, value in given.items()}
         if not counts or len(set(counts.values())) > 1:
             raise InputError(
@@ -81,6 +84,30 @@ class State:
     balanced: Control | None = None
     solutions: Sequence[Solution] = ()
 
+    def check(self, name: str, angles: tuple[int, int], edges: int, like: Tensor) -> State:
+        """This state in the dtype and device of `like` (V, 3), for elements of `angles` (n, k).
+
+        Raises InputError, with the `name` of the argument, for a state of another scene.
+        """
+        shapes = {"angles": angles, "plastic_angles": angles, "accumulated": angles[:1]}
+        checked = {}
+        for part, value in ((f.name, getattr(self, f.name)) for f in fields(self)):
+            if part in ("time", "balanced", "solutions"):
+                continue
+            if value is not None or part in ("positions", "velocities", *shapes):
+                shape = shapes.get(part, like.shape)
+                checked[part] = check_tensor(f"{name}.{part}", value, shape).to(like)
+        if (self.previous_positions is None) != (self.previous_velocities is None):
+            raise InputError(
+                f"{name}.previous_positions and {name}.previous_velocities must be given together"
+            )
+        if self.balanced is not None:
+            if not isinstance(self.balanced, Control):
+                kind = type(self.balanced).__name__
+                raise InputError(f"{name}.balanced must be a Control or None, got {kind}")
+            checked["balanced"] = self.balanced.check(len(like), edges, like)
+        return replace(self, **checked)
+
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
@@ -108,4 +135,17 @@ def record(states: Sequence[State], solutions: Sequence[Solution], plastic: bool
         times=torch.tensor([state.time for state in states], dtype=torch.float64),
         final=states[-1],
         solutions=tuple(solutions),
+    )
+
+
+def joined(parts: Sequence[Trajectory]) -> Trajectory:
+    """One trajectory from parts, each of which begins where the one before ended."""
+    plastic = [part.plastic_angles for part in parts if part.plastic_angles is not None]
+    return Trajectory(
+        positions=torch.cat([part.positions for part in parts]),
+        velocities=torch.cat([part.velocities for part in parts]),
+        plastic_angles=torch.cat(plastic) if plastic else None,
+        times=torch.cat([part.times for part in parts]),
+        final=parts[-1].final,
+        solutions=[solution for part in parts for solution in part.solutions],
     )
