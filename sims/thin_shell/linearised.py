@@ -12,7 +12,9 @@ from torch import Tensor
 from geomopt.linear import Factor, IterativeFactor, Solver
 from sims.thin_shell.system import System
 
-NEAR = 0.05  # of the pivot of stable elements: about half a percent from the critical load
+NEAR = 0.01  # stiffness left of the softest mode: about one percent from the critical load
+THIN = 0.05  # relative pivot of an equilibrium below which it is looked at
+INVERSES = 5  # each makes a mode near buckling grow by its stiffness left over that of the others
 SUSPECT = 1e-6  # relative pivot of a step below which it is looked at; inertia keeps it away
 
 
@@ -63,24 +65,42 @@ class Linearised:
     def flag(self) -> None:
         """Warn with NearBuckling where the Hessian is indefinite or nearly singular.
 
-        Small pivots alone tell little, as thin sheets bend easily: they are compared with those of
-        the same elements made positive semi-definite, which carry the compression no more.
+        Small pivots alone tell little, as thin sheets bend easily. What tells is the softest mode v
+        of H v = r K v, where K is the stiffness as if the membranes had no stress: r is one where
+        stress does nothing and 1 - P / P_critical near buckling. Products and inverses of H find it
+        when it is small, and only then.
         """
         pivot = self.factor.smallest_pivot
         if self.factor.negative_pivots:
             what = f"{self.factor.negative_pivots} negative pivots"
-        elif math.isnan(pivot) or pivot > (NEAR if self.inertia is None else SUSPECT):
+        elif math.isnan(pivot) or pivot > (THIN if self.inertia is None else SUSPECT):
             return
         else:
-            model = self.system.model
-            stable = self.system.assemble(self.unknowns, 2, project=True).matrices
-            factor = self.solver.factorise(model.pattern.assemble(stable, self.inertia))
-            if pivot > NEAR * factor.smallest_pivot:
+            remaining = self._softest()
+            if remaining > NEAR:
                 return
-            what = f"{pivot / factor.smallest_pivot:.1e} of that of stable elements"
+            what = f"its softest mode has {remaining:.1e} of the stiffness without stress"
         warnings.warn(
             f"a derivative is taken next to a buckling point: the smallest pivot of the Hessian is "
             f"{pivot:.2e}, {what}",
             NearBuckling,
             stacklevel=2,
         )
+
+    def _softest(self) -> float:
+        """The smallest r of H v = r K v, or a larger one where it is not near zero."""
+        model = self.system.model
+        strains = self.system.strains(self.unknowns, torch.zeros_like(self.unknowns))
+        unstressed = {place: torch.zeros_like(strain) for place, strain in strains.items()}
+        matrices = self.system.assemble(self.unknowns, 2, extrapolated=unstressed).matrices
+        # any force that has a part along the mode will do, the same one every time
+        force = torch.sin(torch.arange(1, len(self.unknowns) + 1).to(self.unknowns))
+        remaining = math.inf
+        for _ in range(INVERSES):
+            mode = self.solve(force)
+            force = model.pattern.full_product(matrices, mode)
+            if self.inertia is not None:
+                force = force + self.inertia * mode
+            remaining = min(remaining, float(mode @ self.product(mode)) / float(mode @ force))
+            force = force / mode.norm()
+        return remaining
