@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geomopt.linear import DirectSolver, SparsePattern
+from geomopt.linear import SparsePattern, open_solver
 from sims.thin_shell.material import Material
 from sims.thin_shell.model import BendingName
 from sims.thin_shell.patterns import Pattern
@@ -203,7 +203,7 @@ def _tie_sections(simulator: Simulator) -> None:
     free = free.flatten()
     pattern = SparsePattern.of(blocks, len(free), free)
     simulator.model = replace(model, blocks=blocks, free=free, pattern=pattern)
-    simulator.solver = DirectSolver(pattern)
+    simulator.solver = open_solver(pattern, "auto")
 
 
 MESHES = ((16, 1), (32, 2), (64, 4))
