@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from geomopt.errors import InputError
 from geomopt.runs.spec import apply, find, read_table, resolve
 from sims.thin_shell import Simulator
+from sims.thin_shell.linearised import NearBuckling
 from sims.thin_shell.validation import Row, cantilever, cylinder, heavy_sheet, hemisphere
 from sims.thin_shell.validation.elastica import end_force, own_weight, sensitivity
 from sims.thin_shell.validation.loading import follow, line_load
@@ -173,3 +175,20 @@ def test_the_tables_are_whole():
         assert table.shape[1] == columns
         assert np.all(np.diff(table[:, 0]) > 0)
         assert math.isclose(table[-1, 0], 1.0)
+
+
+@pytest.mark.parametrize(("share", "near"), [(0.9, False), (0.995, True)])
+def test_a_column_says_when_it_is_about_to_buckle(share, near):
+    """Clamped and free, P = pi^2 B / (4 L^2) (Euler); the load leans by a ten thousandth."""
+    logarithm = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    material = replace(heavy_sheet.MATERIAL, young=heavy_sheet.YOUNG * logarithm.exp())
+    scene = heavy_sheet.strip((32, 3), material=material)
+    critical = math.pi**2 * heavy_sheet.RIGIDITY / (4 * heavy_sheet.LENGTH**2)
+    tip = scene.vertices[:, 0] == heavy_sheet.LENGTH
+    loads = line_load(scene, tip, (-share * critical, 0.0, 1e-4 * critical))
+    state = Simulator(scene).equilibrium(loads=loads, increments=4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        (slope,) = torch.autograd.grad(state.positions[tip, 2].mean(), logarithm)
+    assert [w.category for w in caught] == [NearBuckling] * near
+    assert float(slope) < 0
