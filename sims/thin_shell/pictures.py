@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from geomopt.viewer.record import record_scenes
 from geomopt.viewer.scene import Scene as Frame
 from sims.thin_shell.model import Model
 from sims.thin_shell.simulator import Simulator
-from sims.thin_shell.state import State
+from sims.thin_shell.state import State, Trajectory
 
 Shown = Literal["curvature", "crease"]
 SHOWN = {"curvature": "curvature, 1/m", "crease": "crease, 1/m"}
@@ -60,7 +61,7 @@ def frame(
 
 def film(
     simulator: Simulator,
-    states: Sequence[State],
+    states: Sequence[State] | Trajectory,
     path: str | Path,
     show: Shown | None = None,
     floor: float | None = None,
@@ -68,13 +69,35 @@ def film(
 ) -> Path:
     """Write states as an animation (gif, mp4) of six seconds, or the last one as a picture (png).
 
-    The camera stands still and colours mean the same in all frames. Raises InputError for another
-    suffix or no states, BackendUnavailable without an OpenGL library.
+    The camera stands still and colours mean the same in all frames. show, floor: see `frame`; a
+    Trajectory keeps no angles, so it cannot show curvature, and its states can. Raises InputError
+    for that, another suffix and no states, BackendUnavailable without an OpenGL library.
     """
+    if isinstance(states, Trajectory):
+        states = _moments(states, show)
     if not states:
         raise InputError("states must be at least one, got none")
     frames = [frame(simulator, state, show, f"t = {state.time:.3f} s", floor) for state in states]
     return record_scenes(frames, path, size, motion=True)
+
+
+def _moments(trajectory: Trajectory, show: Shown | None) -> list[State]:
+    """The states of a trajectory, as far as a picture reads them."""
+    if show == "curvature":
+        raise InputError(
+            "show must be 'crease' or None for a Trajectory, which keeps no angles, "
+            "got 'curvature'; pass a list of states"
+        )
+    plastic = trajectory.plastic_angles
+    return [
+        replace(
+            trajectory.final,
+            positions=positions,
+            plastic_angles=trajectory.final.plastic_angles if plastic is None else plastic[place],
+            time=float(trajectory.times[place]),
+        )
+        for place, positions in enumerate(trajectory.positions)
+    ]
 
 
 def _shown(model: Model, state: State, show: Shown | Tensor | None) -> tuple[Tensor | None, str]:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from geomopt.errors import InputError
+from geomopt.errors import BackendUnavailable, InputError
+from geomopt.viewer.offscreen import require_rendering
 from sims.thin_shell import MATERIALS, Scene, Sheet, Simulator
 from sims.thin_shell.pictures import film, frame
 
@@ -76,5 +77,20 @@ def test_what_cannot_be_shown_is_named(tmp_path):
         frame(simulator, state, torch.zeros(3))
     with pytest.raises(InputError, match="states must be at least one"):
         film(simulator, [], tmp_path / "a.gif")
+    with pytest.raises(InputError, match="show must be 'crease' or None for a Trajectory"):
+        film(simulator, simulator.rollout(state, 1), tmp_path / "a.gif", show="curvature")
     with pytest.raises(InputError, match=r"\.gif"):
         film(simulator, [state], tmp_path / "a.avi")
+
+
+@pytest.mark.render
+@pytest.mark.parametrize("suffix", ["gif", "png"])
+def test_a_trajectory_is_written_as_a_film(suffix, tmp_path):
+    try:
+        require_rendering()
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    simulator, state = rolled("mid-edge")
+    trajectory = simulator.rollout(state, 3)
+    file = film(simulator, trajectory, tmp_path / f"a.{suffix}", show="crease", size=(320, 208))
+    assert file.stat().st_size > 1000
