@@ -118,9 +118,7 @@ def _case(scale: Scale) -> Findings:
         Findings([row for row in pull_out(cells, tolerance=None).rows if row.case.endswith(" 1")])
         for cells in meshes[:-1]
     ]
-    return joined(
-        [*coarse, pull_out(meshes[-1], tolerance=None if scale == "quick" else TOLERANCE)]
-    )
+    return joined([*coarse, pull_out(meshes[-1])])
 
 
 CASES: dict[str, Case] = {"cylinder": _case}

@@ -132,11 +132,7 @@ def _case(scale: Scale) -> Findings:
         Findings([row for row in hemisphere(cells, tolerance=None).rows if "1.00" in row.case])
         for cells in meshes[:-1]
     ]
-    tolerance = None if scale == "quick" else TOLERANCE
-    finest = meshes[-1]
-    return joined(
-        [*coarse, small_force(finest, tolerance), hemisphere(finest, tolerance=tolerance)]
-    )
+    return joined([*coarse, small_force(meshes[-1]), hemisphere(meshes[-1])])
 
 
 CASES: dict[str, Case] = {"hemisphere": _case}

@@ -18,7 +18,7 @@ from sims.thin_shell.validation.rows import Curve, Findings, Shape
 COLOURS = ("#2f6fb0", "#d1772a", "#2f8f62", "#b04f8c")
 AZIMUTH, ELEVATION = math.radians(-65), math.radians(22)
 FIELD_OF_VIEW, RESOLUTION = 25.0, (480, 640)
-MARGIN = 1.06
+MARGIN, PADDING = 1.06, 0.08
 SLIM = 6.0  # longest side over the next one from which on a strip is looked at from its side
 
 
@@ -83,10 +83,26 @@ def draw_shape(shape: Shape, path: Path) -> None:
         vertical_fov=FIELD_OF_VIEW,
         resolution=RESOLUTION,
     )
-    pixels = picture(mesh, camera, crease=None)[0]
+    fine = camera.with_resolution((2 * RESOLUTION[0], 2 * RESOLUTION[1]))
+    pixels = picture(mesh, fine, crease=None, supersample=1)[0]
     image = Image.fromarray((pixels.numpy() * 255).round().astype(np.uint8))
     with replacing(path) as draft:
-        image.save(draft)
+        image.resize(RESOLUTION[::-1], Image.Resampling.LANCZOS, box=_box(pixels)).save(draft)
+
+
+def _box(pixels: torch.Tensor) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the part of a picture that shows something, in the proportions
+    of the whole."""
+    height, width, _ = pixels.shape
+    rows, columns = torch.nonzero((pixels < 1).any(dim=2)).T
+    middle = [(float(part.min()) + float(part.max()) + 1) / 2 for part in (columns, rows)]
+    spans = [
+        float(part.max() - part.min()) / size for part, size in ((columns, width), (rows, height))
+    ]
+    share = min(1.0, max(spans) * (1 + PADDING))
+    left = min(max(middle[0] - share * width / 2, 0.0), width * (1 - share))
+    top = min(max(middle[1] - share * height / 2, 0.0), height * (1 - share))
+    return left, top, left + share * width, top + share * height
 
 
 def _file_name(name: str) -> str:
