@@ -144,8 +144,9 @@ class _Solve(torch.autograd.Function):
             step.solver,
             step.tolerance,
         )
-        step.ended.append(solution)
         unknowns = solution.unknowns
+        # records of solutions outlive the unknowns that they would hold
+        step.ended.append(solution._replace(unknowns=unknowns.new_zeros(0)))
         pulls = unknowns.new_zeros(0)
         if step.reactions:
             pulls = torch.where(model.free, 0.0, system.assemble(unknowns, 1).gradient)

@@ -57,10 +57,11 @@ class NotConverged(RuntimeError):
 class Solution(NamedTuple):
     """Where Newton's method ended.
 
-    unknowns (size,); iterations: factorisations; residual: largest force left over the largest
-    force of an element; step [m]: largest last move of a vertex; stage: which one got there;
-    stable: whether the Hessian there has no negative pivot; smallest_pivot: relative, near zero
-    where the scene is about to buckle or may move freely.
+    unknowns (size,), left out where only the rest is recorded; iterations: factorisations;
+    residual: largest force left over the largest force of an element; step [m]: largest last move
+    of a vertex; stage: which one got there; stable: whether the Hessian there has no negative
+    pivot; smallest_pivot: relative, near zero where the scene is about to buckle or may move
+    freely.
     """
 
     unknowns: Tensor

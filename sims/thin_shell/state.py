@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -126,26 +127,29 @@ class Trajectory:
     solutions: Sequence[Solution]
 
 
-def record(states: Sequence[State], solutions: Sequence[Solution], plastic: bool) -> Trajectory:
+class Frame(NamedTuple):
+    """What a trajectory records of a state."""
+
+    positions: Tensor
+    velocities: Tensor
+    plastic_angles: Tensor
+    time: float
+
+
+def frame(state: State) -> Frame:
+    """The part of a state that a trajectory records."""
+    return Frame(state.positions, state.velocities, state.plastic_angles, state.time)
+
+
+def record(
+    frames: Sequence[Frame], final: State, solutions: Sequence[Solution], plastic: bool
+) -> Trajectory:
     """The trajectory of successive states."""
     return Trajectory(
-        positions=torch.stack([state.positions for state in states]),
-        velocities=torch.stack([state.velocities for state in states]),
-        plastic_angles=torch.stack([s.plastic_angles for s in states]) if plastic else None,
-        times=torch.tensor([state.time for state in states], dtype=torch.float64),
-        final=states[-1],
+        positions=torch.stack([frame.positions for frame in frames]),
+        velocities=torch.stack([frame.velocities for frame in frames]),
+        plastic_angles=torch.stack([f.plastic_angles for f in frames]) if plastic else None,
+        times=torch.tensor([frame.time for frame in frames], dtype=torch.float64),
+        final=final,
         solutions=tuple(solutions),
-    )
-
-
-def joined(parts: Sequence[Trajectory]) -> Trajectory:
-    """One trajectory from parts, each of which begins where the one before ended."""
-    plastic = [part.plastic_angles for part in parts if part.plastic_angles is not None]
-    return Trajectory(
-        positions=torch.cat([part.positions for part in parts]),
-        velocities=torch.cat([part.velocities for part in parts]),
-        plastic_angles=torch.cat(plastic) if plastic else None,
-        times=torch.cat([part.times for part in parts]),
-        final=parts[-1].final,
-        solutions=[solution for part in parts for solution in part.solutions],
     )
