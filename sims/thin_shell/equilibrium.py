@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 STATIC_TOLERANCE = 1e-10  # largest last move of a vertex over the size of the scene
 SMALLEST = 1.0 / 1024  # part of the way from one load to the other below which it is given up
+SLIGHT = 1e-3  # of all forces: how strongly they must hold what no support does
 LOOSE = 1e-9  # singular value, over the largest, of a motion that nothing holds
 
 
@@ -109,11 +110,16 @@ def _between(
     )
 
 
-def check_held(scene: Scene) -> None:
-    """Raise InputError where a piece of the scene could move freely as a rigid body."""
+def check_held(scene: Scene, positions: Tensor, forces: Tensor) -> None:
+    """Raise InputError where a piece of the scene could move freely as a rigid body.
+
+    Forces (V, 3) [N] may hold it too: a rigid motion u = a + w x r that no support resists lifts
+    their potential by - sum f . (w x u) / 2 at second order, so that a cloth hangs from two corners
+    below them. positions: (V, 3) [m], where it starts.
+    """
     edges = scene.edges.long()
     labels, count = connected_labels(edges.T, len(scene.vertices))
-    x = scene.vertices.detach() - scene.vertices.detach().mean(dim=0)
+    x = positions - positions.mean(dim=0)
     x = x / x.abs().amax()
     # rows say what a rigid motion (translation, turn) does to each coordinate: u = a + w x r
     cross = torch.zeros(len(x), 3, 3, dtype=x.dtype, device=x.device)
@@ -127,12 +133,28 @@ def check_held(scene: Scene) -> None:
         inside = labels == label
         rows = moves[inside][scene.held[inside]]
         walls = turns[scene.held_edges & inside[edges[:, 0]]]
-        held = torch.cat([rows, walls])
-        strength = torch.linalg.svdvals(held) if len(held) >= 6 else held.new_zeros(1)
-        if not bool(strength[-1] > LOOSE * strength[0]) or not len(strength):
+        loose = _unresisted(torch.cat([rows, walls]))
+        if len(loose) and not _hangs(loose, moves[inside], forces[inside]):
             first = int(torch.nonzero(inside)[0])
             raise InputError(
                 "clamped, pinned, fixed and symmetry must hold every sheet against rigid motion "
                 f"in an equilibrium, got one that can move freely (with vertex {first}); hold "
-                "more of it or use `rollout`"
+                "more of it, start it hanging below what holds it, or use `rollout`"
             )
+
+
+def _unresisted(held: Tensor) -> Tensor:
+    """An orthonormal basis (k, 6) of the rigid motions that rows (n, 6) do not resist."""
+    if not len(held):
+        return torch.eye(6).to(held)
+    _, strength, motions = torch.linalg.svd(torch.linalg.qr(held, mode="r").R)
+    return motions[int((strength > LOOSE * strength[0]).sum()) :]
+
+
+def _hangs(loose: Tensor, moves: Tensor, forces: Tensor) -> bool:
+    """Whether forces (n, 3) resist each of the rigid motions (k, 6); moves (n, 3, 6)."""
+    moved = (moves @ loose.T).mT
+    torques = torch.linalg.cross(moved, forces[:, None].expand_as(moved)).sum(0)
+    lift = -torques @ loose[:, 3:].T
+    least = torch.linalg.eigvalsh(lift + lift.T)[0]
+    return bool(least > SLIGHT * forces.norm(dim=1).sum())

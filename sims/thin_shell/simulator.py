@@ -137,13 +137,15 @@ class Simulator:
         They grow in `increments` equal parts, from nothing or from those of `start` when that is an
         equilibrium, and so do driven positions (V, 3) and directors (E, 3) from where `start` has
         them; a part at which Newton's method fails is halved. Creases yield from part to part.
-        Raises InputError for a scene that could move freely, NotConverged where parts become too
-        small.
+        Raises InputError for a scene that could move freely, unless it hangs from where it is held
+        (a cloth below two corners), NotConverged where parts become too small.
         """
-        check_held(self.scene)
         control = self._checked(
             Control(positions=positions, directors=directors, forces=loads, moments=moments)
         )
+        forces = self.weight if control.forces is None else self.weight + control.forces
+        from_where = self.scene.vertices if start is None else start.positions
+        check_held(self.scene, from_where.detach(), forces.detach())
         if not (isinstance(increments, int) and increments > 0):
             raise InputError(f"increments must be a positive whole number, got {increments!r}")
         if start is not None:
