@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from geomopt.linear import Solver
-from sims.thin_shell.bending import Term, Values, yielded
+from sims.thin_shell.bending import Term, Values, references, yielded
 from sims.thin_shell.energies.energy import virtual_work
 from sims.thin_shell.linearised import Linearised
 from sims.thin_shell.model import Model
@@ -132,6 +132,7 @@ class _Solve(torch.autograd.Function):
     def forward(step: Step, names: tuple[str, ...], *tensors: Tensor) -> Any:
         inputs = {name: t.detach() for name, t in zip(names, tensors, strict=True)}
         model, values = step.model, _values(inputs)
+        values["references"] = references(model.scene, values)
         turns = model.bending.turns(inputs["start"], inputs["start_angles"])
         still = torch.zeros_like(turns)
         inertia = _inertia(step, inputs)
@@ -208,12 +209,13 @@ def _pull_back(
     model, count = step.model, 3 * len(step.model.scene.vertices)
     with torch.enable_grad():
         values = {n: t.detach().requires_grad_(n in wanted) for n, t in _values(saved).items()}
+        values["references"] = references(model.scene, values)
         terms = step.terms(values)
     plain = [t._replace(constants=tuple(c.detach() for c in t.constants)) for t in terms]
     system = System(model, plain, _loads(model, saved))
     at = Linearised.at(system, unknowns, _inertia(step, saved), step.solver)
 
-    names = [name for name, tensor in values.items() if tensor.requires_grad]
+    names = [name for name, tensor in values.items() if tensor.is_leaf and tensor.requires_grad]
     incoming, *direct = _after(model, unknowns, values, gradients, [values[n] for n in names])
     found = {name: part for name, part in zip(names, direct, strict=True) if part is not None}
     if gradients[0] is not None:
@@ -249,7 +251,7 @@ def _pull_back(
         # at the solution inertia balances the rest: factor m (x - predicted) = loads - dP/dx
         pull = (at.gradient[:count].reshape(-1, 3) * moved).sum(dim=1)
         found["mass"] = pull / saved["mass"]
-    if "targets" in wanted:
+    if "targets" in wanted and not bool(model.free[:count].all()):
         reaction = torch.where(model.free, 0.0, incoming - at.product(y))
         found["targets"] = reaction[:count].reshape(-1, 3)
     return {name: part for name, part in found.items() if name in wanted}

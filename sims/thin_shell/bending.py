@@ -64,12 +64,15 @@ def held_directors(scene: Scene, positions: Tensor, walls: Tensor) -> Tensor:
     return torch.where(scene.clamped_edges[:, None], walls, directors)
 
 
-def _references(scene: Scene, values: Values) -> Tensor:
+def references(scene: Scene, values: Values) -> Tensor:
     """The directors (E, 3) that those of a step turn from.
 
     They carry no derivative in the start: elements feel the directors alone, and another reference
     only changes the angles by which they are turned. See `MidEdge.drift` for what does feel it.
+    They may stand among the values already.
     """
+    if "references" in values:
+        return values["references"]
     return held_directors(scene, values["start"].detach(), values["walls"])
 
 
@@ -136,7 +139,7 @@ class MidEdge:
 
     def angles(self, unknowns: Tensor, values: Values) -> Tensor:
         """The tilt of the directors in each face (F, 3) [rad]."""
-        directors = _references(self.scene, values)
+        directors = references(self.scene, values)
         return self._angles(unknowns[self.unknowns], directors)
 
     def turns(self, positions: Tensor, angles: Tensor) -> Tensor:
@@ -147,14 +150,14 @@ class MidEdge:
     def terms(self, values: Values) -> list[Term]:
         """The elements under the present creases and from the directors of the step's start."""
         edges, signs = self.corners
-        directors = _references(self.scene, values)[edges]
+        directors = references(self.scene, values)[edges]
         constants = _crease_constants(values, self.order)
         return [Term(MID_EDGE, 0, (directors, signs, *constants))]
 
     def viscous(self, values: Values, rate: Tensor) -> list[Term]:
         """The same elements around the angles of the step's start, with a share of stiffness."""
         edges, signs = self.corners
-        directors = _references(self.scene, values)[edges]
+        directors = references(self.scene, values)[edges]
         constants = _viscous_constants(values, rate)
         return [Term(MID_EDGE, 0, (directors, signs, *constants))]
 
@@ -261,7 +264,7 @@ class Hinge:
 
     def angles(self, unknowns: Tensor, values: Values) -> Tensor:
         """The angle of each hinge (n, 1) [rad]."""
-        directors = _references(self.scene, values)
+        directors = references(self.scene, values)
         return self._angles(unknowns, directors)
 
     def _angles(self, unknowns: Tensor, directors: Tensor) -> Tensor:
@@ -289,7 +292,7 @@ class Hinge:
     def _split(self, values: Values, constants: tuple[Tensor, ...]) -> list[Term]:
         count = len(self.inner)
         angles, rest = constants[0][:, 0], constants[1:]
-        directors = _references(self.scene, values)[self.outer[0]]
+        directors = references(self.scene, values)[self.outer[0]]
         tail = (angles[count:], *(c[count:] for c in rest))
         return [
             Term(HINGE, 0, (angles[:count], *(c[:count] for c in rest))),
