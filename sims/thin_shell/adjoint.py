@@ -276,7 +276,9 @@ def _after(
             outputs += yielded(angles, values, model.bending.order)
         given = [(o, s) for o, s in zip(outputs, seeds, strict=True) if s is not None]
         used, sown = zip(*given, strict=True)
-        return list(torch.autograd.grad(used, [z, *leaves], sown, allow_unused=True))
+        # the references are used again after this
+        found = torch.autograd.grad(used, [z, *leaves], sown, retain_graph=True, allow_unused=True)
+        return list(found)
 
 
 def _drift_work(model: Model, unknowns: Tensor, y: Tensor, start: Tensor, moments: Tensor):

@@ -1,9 +1,11 @@
 """Many steps in a row, with the tensors of all of them kept for backward, or of a few.
 
-A step keeps its unknowns, 24 bytes a vertex and 8 an edge for its director, and where a material
-yields the plastic state that it started from. With checkpoints only every k-th state is kept, and
-backward repeats the k steps from it, bit for bit, before it goes through them: about k + T / k
-states in place of T, and twice the time of the forward steps.
+A step keeps its unknowns, 24 bytes a vertex and 8 an edge for its director, and what it started
+from where that is felt: the plastic state where a material yields, and the angles where one is
+viscous. (Directors could be found again from positions, by another factorisation a step.) With
+checkpoints only every k-th state is kept, and backward repeats the k steps from it, bit for bit,
+before it goes through them: about T / k + k states in place of T, for the price of one more pass
+forward.
 """
 
 from __future__ import annotations
