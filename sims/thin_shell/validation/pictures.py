@@ -86,8 +86,9 @@ def draw_shape(shape: Shape, path: Path) -> None:
     fine = camera.with_resolution((2 * RESOLUTION[0], 2 * RESOLUTION[1]))
     pixels = picture(mesh, fine, crease=None, supersample=1)[0]
     image = Image.fromarray((pixels.numpy() * 255).round().astype(np.uint8))
+    height, width = RESOLUTION
     with replacing(path) as draft:
-        image.resize(RESOLUTION[::-1], Image.Resampling.LANCZOS, box=_box(pixels)).save(draft)
+        image.resize((width, height), Image.Resampling.LANCZOS, box=_box(pixels)).save(draft)
 
 
 def _box(pixels: torch.Tensor) -> tuple[float, float, float, float]:
