@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from geomopt.linear import Factor, SingularMatrix, Solver
+from geomopt.linear import Factor, IterativeFactor, SingularMatrix, Solver
 from sims.thin_shell.system import Assembled, System
 
 ITERATIONS = {"extrapolated": 12, "full": 20, "capped": 60, "guarded": 250}
@@ -215,7 +215,7 @@ def _full_steps(
 
 def _direction(
     system: System, found: Assembled, values: Tensor, shift: Tensor, solver: Solver
-) -> tuple[Tensor, Factor]:
+) -> tuple[Tensor, Factor | IterativeFactor]:
     """The move of all unknowns, held ones by `shift`, and the factor of the matrix `values`."""
     pattern = system.model.pattern
     force = -found.gradient
@@ -225,7 +225,9 @@ def _direction(
     return _solved(system, factor, force, shift), factor
 
 
-def _solved(system: System, factor: Factor, force: Tensor, shift: Tensor) -> Tensor:
+def _solved(
+    system: System, factor: Factor | IterativeFactor, force: Tensor, shift: Tensor
+) -> Tensor:
     """The move of all unknowns under a force on the free ones, held ones by `shift`."""
     free = system.model.pattern.unknowns
     increment = shift.clone()
@@ -353,8 +355,8 @@ def _guarded(
                 <= found.value + SUFFICIENT * share * slope + seen
             ):
                 share /= 2
-                if share < SHORTEST:
-                    return report(False, f"no step lowers the potential (residual {residual:.1e})")
+                if share < SHORTEST:  # flat: perfect yield lets neighbours share a bend at will
+                    return report(small, f"no step lowers the potential (residual {residual:.1e})")
         unknowns = unknowns + share * increment
         step, shift = share * judge.move(increment), torch.zeros_like(shift)
     return report(False, f"last move {step:.1e} m, residual {residual:.1e} after {iteration}")

@@ -73,7 +73,7 @@ class Scene:
         set_field(self, "sheets", sheets)
         set_field(self, "gravity", gravity)
         set_field(self, "vertices", vertices)
-        set_field(self, "rest_vertices", torch.cat([sheet.rest_vertices for sheet in sheets]))
+        set_field(self, "rest_vertices", torch.cat([sheet.at_rest for sheet in sheets]))
         set_field(self, "topology", topology)
 
         clamped = self.mask("clamped", self.clamped)

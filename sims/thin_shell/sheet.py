@@ -98,6 +98,11 @@ class Sheet:
         return cls(vertices, faces, material)
 
     @property
+    def at_rest(self) -> Tensor:
+        """The vertices (V, 3) without stress [m]."""
+        return self.vertices if self.rest_vertices is None else self.rest_vertices
+
+    @property
     def edges(self) -> Tensor:
         """(E, 2) vertex pairs, lower index first, in lexicographic order."""
         return self.topology.edges
@@ -107,7 +112,7 @@ class Sheet:
 
         start, end: (2,) in the plane z = 0, or (3,) [m]. Raises InputError where there are none.
         """
-        rest = self.vertices if self.rest_vertices is None else self.rest_vertices
+        rest = self.at_rest
         found = points_on_line(rest.detach(), start, end)
         if not len(found):
             raise InputError(

@@ -58,7 +58,7 @@ class Simulator:
         self.model = Model.of(scene, bending)
         self.solver = open_solver(self.model.pattern, linear)
         self._directors = len(self.model.bending.free)
-        self.weight = self.model.mass[:, None] * scene.gravity
+        self.weight = self.model.mass[:, None] * torch.as_tensor(scene.gravity)
 
     def initial_state(
         self, positions: Tensor | None = None, velocities: Tensor | None = None

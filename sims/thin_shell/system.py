@@ -13,8 +13,8 @@ from sims.thin_shell.model import Model
 
 
 class Assembled(NamedTuple):
-    """value [J]; gradient (size,), held rows too; element matrices; noise, the rounding error that
-    the gradient of positions and of directors cannot go below."""
+    """value [J]; gradient (size,), held rows too; element matrices of each block; scale (blocks,),
+    the largest entry of an element's gradient."""
 
     value: float
     gradient: Tensor
@@ -53,8 +53,8 @@ class System:
         term's matrices, by the term's place.
         """
         blocks = self.model.blocks
-        vectors: list[Tensor | None] = [None] * len(blocks)
-        matrices: list[Tensor | None] = [None] * len(blocks)
+        vectors: dict[int, Tensor] = {}
+        matrices: dict[int, Tensor] = {}
         total = unknowns.new_zeros(())
         for place, term in enumerate(self.terms):
             strain = (extrapolated or {}).get(place)
@@ -62,20 +62,20 @@ class System:
                 unknowns[blocks[term.block]], term.constants, order, project, strain
             )
             total = total + found.value.sum()
-            vectors[term.block] = _sum(vectors[term.block], found.gradient)
-            matrices[term.block] = _sum(matrices[term.block], found.hessian)
+            _add(vectors, term.block, found.gradient)
+            _add(matrices, term.block, found.hessian)
         total = total - (self.loads * unknowns).sum()
-        if self.inertia is not None:
+        inertial = torch.zeros_like(unknowns)
+        if self.inertia is not None and self.predicted is not None:
             offset = unknowns - self.predicted
-            total = total + (self.inertia * offset.square()).sum() / 2
+            inertial = self.inertia * offset
+            total = total + (inertial * offset).sum() / 2
         if order == 0:
             return Assembled(float(total), self.loads, [], self.loads)
-        vectors = [v for v in vectors if v is not None]
-        gradient = self.model.pattern.assemble_vector(vectors) - self.loads
-        if self.inertia is not None:
-            gradient = gradient + self.inertia * offset
-        scale = torch.stack([v.abs().amax() if v.numel() else total.new_zeros(()) for v in vectors])
-        kept = [m for m in matrices if m is not None]
+        parts = [vectors[block] for block in range(len(blocks))]
+        gradient = self.model.pattern.assemble_vector(parts) - self.loads + inertial
+        scale = torch.stack([v.abs().amax() if v.numel() else total.new_zeros(()) for v in parts])
+        kept = [matrices[block] for block in sorted(matrices)]
         return Assembled(float(total), gradient, kept, scale)
 
     def strains(self, unknowns: Tensor, increment: Tensor) -> dict[int, Tensor]:
@@ -90,5 +90,6 @@ class System:
         return found
 
 
-def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    return second if first is None or second is None else first + second
+def _add(sums: dict[int, Tensor], block: int, part: Tensor | None) -> None:
+    if part is not None:
+        sums[block] = sums[block] + part if block in sums else part
