@@ -17,13 +17,16 @@ The way of one step:
 3. `newton.py` finds it, with the sparse factorisations of `geomopt.linear`.
 4. Creases that went beyond their yield keep a part of their angle: `energies/crease.py`.
 5. `adjoint.py` makes a torch function of 2 to 4 by the implicit function theorem: backward is one
-   solve with the same Hessian. `equilibrium.py` uses the same function without inertia.
+   solve with the same Hessian. `equilibrium.py` uses the same function without inertia, and
+   `rollout.py` keeps all states for backward or a few.
 
 The model is right for thin sheets of any triangulation, since its bending converges on every mesh.
 What is too stiff on a coarse one is stretch: a sheet that bends across its mesh lines wants cells
 of 2 sqrt(R t) or less at a bend of radius R, or mesh lines along the bend.
 """
 
+from sims.thin_shell.forward_mode import sensitivities
+from sims.thin_shell.linearised import NearBuckling
 from sims.thin_shell.material import MATERIALS, Material
 from sims.thin_shell.newton import NotConverged
 from sims.thin_shell.scene import Scene
@@ -35,10 +38,12 @@ __all__ = [
     "MATERIALS",
     "Control",
     "Material",
+    "NearBuckling",
     "NotConverged",
     "Scene",
     "Sheet",
     "Simulator",
     "State",
     "Trajectory",
+    "sensitivities",
 ]

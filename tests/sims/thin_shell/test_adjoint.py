@@ -8,16 +8,23 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
-from sims.thin_shell import Control, Material, Scene, Sheet, Simulator, equilibrium
+from sims.thin_shell import (
+    Control,
+    Material,
+    NearBuckling,
+    Scene,
+    Sheet,
+    Simulator,
+    equilibrium,
+    sensitivities,
+)
 from sims.thin_shell.directors import canonical_directors
-from sims.thin_shell.linearised import NearBuckling
-from sims.thin_shell.sensitivities import sensitivities
 
 TIGHT = 1e-12  # m/s, so that what Newton leaves cannot be seen in a difference
 DIFFERENCE = 1e-5  # relative, of the best central difference; most agree to 1e-8
-# Shares of an input's range: stiff directions are best seen by the first, and creases that are
-# about to yield, where second derivatives jump, by the last.
-STEPS = (1e-4, 1e-5, 1e-6, 1e-7)
+# Shares of an input's range: weak influences are seen best by large ones, and creases about to
+# yield, where second derivatives jump, by small ones.
+STEPS = (1e-5, 1e-4, 1e-6, 1e-7)
 EXACT = 1e-8  # forward against reverse mode: solves with one matrix, and sums that cancel
 
 Inputs = dict[str, Tensor]
