@@ -119,8 +119,20 @@ class Model:
         rounding = 4 * torch.finfo(torch.float64).eps * float(scene.vertices.detach().abs().amax())
         areas = face_areas(scene.rest_vertices.detach(), scene.faces)
         tension = float((self.values["membrane_stiffness"][:, 0, 0].detach() / areas).amax())
-        bending = float(self.values["stiffness"].detach().abs().amax())
+        stiffness = self.values["stiffness"].detach().abs().flatten()
+        bending = float(stiffness.amax()) if len(stiffness) else 0.0  # a triangle has no hinge
         return tension * rounding, bending * rounding / self.shortest
+
+    @cached_property
+    def slenderness(self) -> float:
+        """Longest side squared over four areas, of the slimmest triangle; half a square has 1.
+
+        So many times more noise there is where a strain over its height pulls at its side.
+        """
+        corners = corner_positions(self.scene.rest_vertices.detach(), self.scene.faces)
+        longest = (corners - corners.roll(-1, dims=1)).square().sum(-1).amax(1)
+        areas = face_areas(self.scene.rest_vertices.detach(), self.scene.faces)
+        return max(1.0, float((longest / (4 * areas)).amax()))
 
     @cached_property
     def shortest(self) -> float:

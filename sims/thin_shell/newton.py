@@ -135,8 +135,9 @@ class _Judge:
         for part, noise in zip((left[: self.count], left[self.count :]), noises, strict=True):
             if part.numel():
                 worst = float(part.amax())
-                allowed = max(RESIDUAL * float(size), noise)
-                stalled = worst <= STALLED * noise and worst > self.before / 2
+                most = noise * self.system.model.slenderness
+                allowed = max(RESIDUAL * float(size), most)
+                stalled = worst <= STALLED * most and worst > self.before / 2
                 small &= worst <= allowed or stalled
                 noisy &= worst <= noise
                 ratios.append(worst / max(float(size), 1e-300))
@@ -355,8 +356,8 @@ def _guarded(
                 <= found.value + SUFFICIENT * share * slope + seen
             ):
                 share /= 2
-                if share < SHORTEST:  # flat: perfect yield lets neighbours share a bend at will
-                    return report(small, f"no step lowers the potential (residual {residual:.1e})")
+                if share < SHORTEST:
+                    return report(False, f"no step lowers the potential (residual {residual:.1e})")
         unknowns = unknowns + share * increment
         step, shift = share * judge.move(increment), torch.zeros_like(shift)
     return report(False, f"last move {step:.1e} m, residual {residual:.1e} after {iteration}")

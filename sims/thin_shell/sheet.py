@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ from sims.thin_shell.material import Material
 from sims.thin_shell.patterns import Line, Pattern, Point, points_on_line, rectangle_mesh
 
 THINNEST = 1e-8  # of the longest edge squared: a rest triangle with less area is degenerate
+FULL_TURN = 2 * math.pi  # rad, between a sheet folded flat upwards and one folded flat downwards
 FOLDED = -1 + 1e-9  # cosine between neighbouring rest normals beyond which a triangle is inverted
 
 
@@ -68,6 +70,11 @@ class Sheet:
             raise InputError(f"warp must be three finite numbers, got {self.warp!r}")
         if self.rest_angles is not None:
             angles = check_tensor("rest_angles", self.rest_angles, (len(topology.edges),))
+            steepest = float(angles.detach().abs().amax())
+            if steepest > FULL_TURN:
+                raise InputError(
+                    f"rest_angles must be in radians and at most a full turn, got {steepest:.6g}"
+                )
             object.__setattr__(self, "rest_angles", angles.to(vertices))
         object.__setattr__(self, "vertices", vertices)
         object.__setattr__(self, "faces", faces)
