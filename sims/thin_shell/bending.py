@@ -327,7 +327,7 @@ def _viscous_constants(values: Values, rate: Tensor) -> tuple[Tensor, ...]:
     return (
         values["start_angles"],
         stiffness * rate.reshape(-1, *[1] * (stiffness.ndim - 1)),
-        values["scale"] * rate,
+        torch.ones_like(rate),  # gives the curvature at which it yields, and it never does
         torch.full_like(rate, torch.inf),
         zero,
         zero,

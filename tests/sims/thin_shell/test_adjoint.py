@@ -325,3 +325,27 @@ def test_a_gradient_at_a_buckling_point_is_flagged():
         assert column(share).isfinite()
     with pytest.warns(NearBuckling, match="smallest pivot"):
         assert column(1.0).isfinite()
+
+
+@pytest.mark.parametrize("bending", ["mid-edge", "hinge"])
+def test_damping_of_zero_has_a_derivative(bending):
+    """On some faces and on all, as one starts to look for it from there."""
+
+    def height(damping: Tensor) -> Tensor:
+        material = Material(1e8, 0.3, 3e-4, 800.0, damping=damping, yield_curvature=5.0)
+        sheet = Sheet.rectangle(0.04, 0.02, (4, 2), material)
+        clamped = sheet.vertices[:, 0] < 1e-9
+        scene = Scene([sheet], clamped=clamped, gravity=(0.0, 0.0, -9.81))
+        simulator = Simulator(scene, bending=bending, tolerance=TIGHT)
+        return simulator.rollout(simulator.initial_state(), 3).positions[-1, :, 2].sum()
+
+    for damped in (0.0, 1e-3):
+        damping = torch.zeros(16, dtype=torch.float64)
+        damping[8:] = damped
+        damping.requires_grad_()
+        (found,) = torch.autograd.grad(height(damping), damping)
+        step = 1e-6  # a negative damping is refused, so the difference is one-sided, second order
+        with torch.no_grad():
+            near = [float(height(damping + share * step)) for share in (0, 1, 2)]
+        difference = (-3 * near[0] + 4 * near[1] - near[2]) / (2 * step)
+        assert float(found.sum()) == pytest.approx(difference, rel=1e-5)
