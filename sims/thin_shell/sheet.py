@@ -64,7 +64,7 @@ class Sheet:
             )
         _check_manifold(topology)
         _check_shape("rest_vertices", rest.detach(), topology)
-        _check_triangles("vertices", vertices.detach(), topology)
+        check_triangles("vertices", vertices.detach(), topology)
         warp = as_tensor("warp", self.warp, "three finite numbers", dtype=torch.float64)
         if warp.shape != (3,) or not bool(warp.detach().isfinite().all()):
             raise InputError(f"warp must be three finite numbers, got {self.warp!r}")
@@ -178,7 +178,7 @@ def _check_manifold(topology: Topology) -> None:
         )
 
 
-def _check_triangles(name: str, vertices: Tensor, topology: Topology) -> Tensor:
+def check_triangles(name: str, vertices: Tensor, topology: Topology) -> Tensor:
     """Area vectors of the faces; raises InputError for degenerate ones."""
     areas = area_vectors(vertices, topology.faces)
     corners = vertices[topology.faces.long()]
@@ -193,7 +193,7 @@ def _check_triangles(name: str, vertices: Tensor, topology: Topology) -> Tensor:
 
 
 def _check_shape(name: str, vertices: Tensor, topology: Topology) -> None:
-    normals = torch.nn.functional.normalize(_check_triangles(name, vertices, topology), dim=1)
+    normals = torch.nn.functional.normalize(check_triangles(name, vertices, topology), dim=1)
     inner = topology.edge_faces[topology.edge_uses == 2].long()
     cosine = (normals[inner[:, 0]] * normals[inner[:, 1]]).sum(1)
     folded = torch.nonzero(cosine < FOLDED).flatten()

@@ -20,6 +20,7 @@ from sims.thin_shell.modes import Modes, natural_modes
 from sims.thin_shell.newton import Solution
 from sims.thin_shell.rollout import roll
 from sims.thin_shell.scene import Scene
+from sims.thin_shell.sheet import check_triangles
 from sims.thin_shell.state import Control, State, Trajectory
 
 
@@ -70,9 +71,10 @@ class Simulator:
         vertices = self.scene.vertices
         count = len(vertices)
         if positions is None:
-            positions = vertices
+            positions = vertices.clone()  # a state written into leaves the scene as it is
         else:
             positions = check_tensor("positions", positions, (count, 3)).to(vertices)
+            check_triangles("positions", positions.detach(), self.scene.topology)
         if velocities is None:
             velocities = torch.zeros_like(vertices)
         else:
@@ -143,13 +145,13 @@ class Simulator:
         control = self._checked(
             Control(positions=positions, directors=directors, forces=loads, moments=moments)
         )
+        if start is not None:
+            start = self._fitting("start", start)
         forces = self.weight if control.forces is None else self.weight + control.forces
         from_where = self.scene.vertices if start is None else start.positions
         check_held(self.scene, from_where.detach(), forces.detach())
         if not (isinstance(increments, int) and increments > 0):
             raise InputError(f"increments must be a positive whole number, got {increments!r}")
-        if start is not None:
-            start = self._fitting("start", start)
         return equilibrate(self, start, control, increments)
 
     def modes(self, count: int, state: State | None = None) -> Modes:
