@@ -296,7 +296,6 @@ def _push(step: Step, unknowns: Tensor, inputs: Values, ways: Values) -> Any:
     moments = inputs.get("moments")
     system = System(model, step.terms(values), _loads(model, inputs))
     at = Linearised.at(system, unknowns, _inertia(step, inputs), step.solver)
-    at.flag()
     loads = _loads(model, ways)
     if step.factor is not None:
         predicted, mass = ways.get("predicted"), ways.get("mass")
@@ -312,4 +311,5 @@ def _push(step: Step, unknowns: Tensor, inputs: Values, ways: Values) -> Any:
     moved, angles, pulls, creases = push_forward(
         model, at, values, _values(ways), step.time_step, loads, held, moments
     )
+    at.flag()
     return moved, angles, pulls if step.reactions else pulls[:0], *creases
