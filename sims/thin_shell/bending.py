@@ -34,6 +34,10 @@ from sims.thin_shell.scene import Scene
 
 Values = dict[str, Tensor]
 
+# Perfect yield has no one solution where a sheet bends evenly: where a face flows more and its
+# neighbour less, no energy changes. This little hardening chooses, and makes derivatives exist.
+LEAST_HARDENING = 1e-4
+
 
 class Term(NamedTuple):
     """n elements of one energy: which unknowns each sees, and its constants.
@@ -79,7 +83,8 @@ def references(scene: Scene, values: Values) -> Tensor:
 def _yield_values(scene: Scene, faces: Tensor) -> Values:
     """What the yield law asks of each element, the mean over its faces (n, m)."""
     names = ("yield_curvature", "hardening", "softness", "damage", "damping")
-    return {name: scene.of_faces(name)[faces].mean(dim=1) for name in names}
+    values = {name: scene.of_faces(name)[faces].mean(dim=1) for name in names}
+    return values | {"hardening": values["hardening"] + LEAST_HARDENING}
 
 
 @dataclass(frozen=True, eq=False)

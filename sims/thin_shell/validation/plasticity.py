@@ -7,8 +7,7 @@ grown by hardening, and releases; the flow p stays:
     k = kappa_y + H p + p,    residual curvature p = (k - kappa_y) / (1 + H).
 
 nu is 0 here. With nu > 0 a wide sheet on a mandrel holds a moment nu M across as well, and releases
-into a saddle. Perfect yield (H = 0) in uniform bending has no unique solution: where one face flows
-more and its neighbour less, no energy changes. So `HARDENING` stands for it.
+into a saddle.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ from sims.thin_shell.validation.rows import Case, Curve, Findings, Row, Scale, S
 CARD = Material(young=2e9, poisson=0.0, thickness=2e-4, density=800.0, yield_curvature=8.0)
 LENGTH, WIDTH = 0.06, 0.02
 ROLLS = 12  # mandrels, from the largest to the one that is asked for
-HARDENING = 1e-3  # perfect yield to a thousandth, with one solution
 TIGHT = 3.0  # curvature of the last mandrel over the yield curvature
 PATTERNS = ("alternating", "diagonal", "delaunay")
 RESIDUAL = 0.02  # error that is allowed in what stays, on the finest mesh
@@ -96,7 +94,7 @@ def rolled(sheet: Sheet, curvature: float, turn: float = 0.0) -> tuple[State, St
 def release(
     cells: tuple[int, int],
     pattern: Pattern,
-    hardening: float = HARDENING,
+    hardening: float = 0.0,
     turn: float = 0.0,
     poisson: float = 0.0,
 ) -> Findings:
@@ -188,7 +186,7 @@ def crease(cells: tuple[int, int], pattern: Pattern = "alternating") -> Findings
     A row of faces on either side holds the fold; elastically they open by kappa_y over their
     width h = (A1 + A2) / edge, as in a hinge.
     """
-    sheet = _sheet(cells, pattern, hardening=HARDENING)
+    sheet = _sheet(cells, pattern)
     rest, limit = sheet.vertices, float(CARD.yield_curvature)
     began = time.perf_counter()
     everywhere = torch.ones(len(rest), dtype=torch.bool)

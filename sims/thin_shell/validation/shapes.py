@@ -35,9 +35,11 @@ RIBBON = Material(young=1e8, poisson=0.0, thickness=1e-4, density=1000.0, bendin
 SAG, STRAIN = 0.005, 1e-3
 DISC, SUPPORT = 0.15, 0.09  # radii [m]
 AREAL = 0.16  # mass an area [kg/m^2], of light cotton
-STIFFNESSES = (1e-6, 4e-6, 1.6e-5, 6.4e-5, 2.56e-4)  # D [N m]
+STIFFNESSES = (4e-6, 1.2e-5, 3.6e-5, 1.1e-4, 3.3e-4)  # D [N m]
+# thick enough to fold across triangles of 1 cm, h^2 / (4 R) at R = 2 cm, and to stretch little
+THICKNESS, POISSON = 1e-3, 0.3
 BUMP = 1e-4  # seed of folds over the radius of the disc
-SETTLING, STEP = 160, 0.02  # steps and their length [s]; implicit Euler takes the energy away
+SETTLING, STEP = 120, 0.02  # steps and their length [s]; implicit Euler takes the energy away
 
 
 def catenary(length: float) -> tuple[float, float]:
@@ -114,9 +116,8 @@ def disc(rings: int, radius: float) -> tuple[Tensor, Tensor]:
 def drape(rings: int, stiffness: float) -> tuple[Findings, float]:
     """A disc of D [N m] over the support; its rows and its drape coefficient."""
     flat, faces = disc(rings, DISC)
-    cloth = Material(
-        young=1e6, poisson=0.3, thickness=4e-4, density=AREAL / 4e-4, bending=stiffness
-    )
+    young = 12 * stiffness * (1 - POISSON**2) / THICKNESS**3
+    cloth = Material(young, POISSON, THICKNESS, density=AREAL / THICKNESS)
     sheet = Sheet(flat, faces, cloth)
     supported = flat.norm(dim=1) <= SUPPORT * (1 + 1e-9)
     simulator = Simulator(Scene([sheet], clamped=supported, gravity=GRAVITY), time_step=STEP)
