@@ -38,6 +38,7 @@ from sims.thin_shell.system import System
 torch.set_num_threads(1)
 
 SIDE, STEPS, ELEMENTS = 22, 12, 20000
+RAMP = (0.03, 0.1, 0.3, 0.6, 1.0)  # of the force: all of it at once takes many guarded iterations
 SIDES = (16, 22, 32, 45, 71, 100)  # vertices along a side: 256 ... 10 000
 SOLVERS = ["superlu"] + ["pardiso"] * (importlib.util.find_spec("pypardiso") is not None)
 PARTS = {
@@ -74,7 +75,9 @@ def pulled(side, solver, bending="mid-edge", **material):
 def steps(side, solver, count, repeats, bending="mid-edge", **material):
     """Mean milliseconds of a step and mean factorisations, and the states along the way."""
     simulator, control = pulled(side, solver, bending, **material)
-    states = [simulator.step(simulator.initial_state(), control)]
+    start, _ = pulled(side, "auto", bending, **material)
+    pulls = [Control(forces=share * control.forces) for share in RAMP]
+    states = [start.rollout(start.initial_state(), pulls).final]
     total, iterations = 0.0, 0
     done = []
     for _ in range(count):
