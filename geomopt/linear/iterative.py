@@ -134,17 +134,18 @@ class IterativeFactor:
     def __init__(self, parent: IterativeSolver, values: Tensor) -> None:
         self.pattern, self.solver = parent.pattern, parent.solver
         self.negative_pivots, self.smallest_pivot = 0, float("nan")
-        self._values, self._tolerance = values, parent.tolerance
+        self._values, self._tolerance = values.detach().double(), parent.tolerance
         self._preconditioner = block_jacobi(parent.pattern, values)
 
     def solve(self, right: Tensor) -> Tensor:
-        """Solution (n,); raises SingularMatrix where the iteration ends far from one.
+        """Solution (n,), without derivatives; raises SingularMatrix where it ends far from one.
 
         At negative curvature the last solution before it is returned, a direction of descent.
         """
+        check_tensor("right", right, (self.pattern.count,))
         found = conjugate_gradient(
             lambda x: self.pattern.product(self._values, x),
-            right,
+            right.detach().to(self._values),
             self._preconditioner,
             self._tolerance,
         )
@@ -154,4 +155,4 @@ class IterativeFactor:
                 f"conjugate gradients stopped at a relative residual of {found.residual:.1e} after "
                 f"{found.iterations} iterations; use a direct solver"
             )
-        return found.solution
+        return found.solution.to(right)

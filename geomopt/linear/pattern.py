@@ -76,11 +76,15 @@ class SparsePattern:
         pattern lives on the device of the mask. Takes time linear in the number of element
         entries. Raises InputError for indices out of range and a mask of the wrong shape.
         """
+        if not isinstance(size, int) or size < 0:
+            raise InputError(f"size must be a whole number, got {size!r}")
         for number, block in enumerate(blocks):
             check_indices(f"blocks[{number}]", block, (None, None), size)
         if free is None:
             device = blocks[0].device if blocks else torch.device("cpu")
             free = torch.ones(size, dtype=torch.bool, device=device)
+        if not isinstance(free, Tensor):
+            raise InputError(f"free must be a bool tensor, got {type(free).__name__}")
         check_shape("free", free, (size,))
         if free.dtype != torch.bool:
             raise InputError(f"free must be a bool tensor, got {free.dtype}")

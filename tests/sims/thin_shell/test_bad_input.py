@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from geomopt.errors import InputError
+from geomopt.linear import SparsePattern, open_solver
 from sims.thin_shell import Control, Material, NotConverged, Scene, Sheet, Simulator
 
 FILM = {"young": 1e7, "poisson": 0.3, "thickness": 1e-3, "density": 1000.0}
@@ -298,3 +299,28 @@ def test_simulators_do_not_disturb_each_other():
     for cells, state in (((4, 2), states[0]), ((3, 2), states[1])):
         alone = strip(cells=cells)
         assert torch.equal(alone.rollout(alone.initial_state(), 2).positions[-1], state.positions)
+
+
+def test_conjugate_gradients_take_what_direct_solvers_take():
+    pattern = SparsePattern.of([torch.tensor([[0, 1], [1, 2]])], 3)
+    blocks = torch.tensor([[2.0, -1.0], [-1.0, 2.0]], dtype=torch.float64).expand(2, 2, 2)
+    values = pattern.assemble([blocks])
+    right = torch.ones(3)
+    expected = open_solver(pattern, "superlu").factorise(values).solve(right)
+    for given in (values, values.float()):
+        factor = open_solver(pattern, "cg").factorise(given)
+        torch.testing.assert_close(factor.solve(right), expected)
+        with pytest.raises(InputError, match=r"right must have shape \(3\), got \(2,\)"):
+            factor.solve(right[:2])
+
+
+@pytest.mark.parametrize(
+    ("size", "free", "message"),
+    [
+        (2.5, None, "size must be a whole number, got 2.5"),
+        (3, [True] * 3, "free must be a bool tensor, got list"),
+    ],
+)
+def test_wrong_patterns_are_named(size, free, message):
+    with pytest.raises(InputError, match=message):
+        SparsePattern.of([torch.tensor([[0, 1], [1, 2]])], size, free)
