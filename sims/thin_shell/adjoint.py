@@ -274,10 +274,11 @@ def _after(
         outputs = [angles]
         if model.plastic:
             outputs += yielded(angles, values, model.bending.order)
-        given = [(o, s) for o, s in zip(outputs, seeds, strict=True) if s is not None]
-        used, sown = zip(*given, strict=True)
+        # a sum, as torch loads a library of symbols to check gradients that are given to it
+        given = [(o * s).sum() for o, s in zip(outputs, seeds, strict=True) if s is not None]
+        total = torch.stack(given).sum()
         # the references are used again after this
-        found = torch.autograd.grad(used, [z, *leaves], sown, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(total, [z, *leaves], retain_graph=True, allow_unused=True)
         return list(found)
 
 

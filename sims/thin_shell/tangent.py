@@ -67,7 +67,7 @@ def _along(output: Tensor, leaves: Sequence[Tensor], ways: Sequence[Tensor]) -> 
     """Derivative of an output along `ways`: the derivative of its pull back, which is linear."""
     seed = torch.zeros_like(output, requires_grad=True)
     slopes = torch.autograd.grad(
-        output, leaves, seed, create_graph=True, retain_graph=True, allow_unused=True
+        (output * seed).sum(), leaves, create_graph=True, retain_graph=True, allow_unused=True
     )
     rate = _dot(slopes, ways)
     if rate is None:
