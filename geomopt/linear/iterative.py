@@ -138,7 +138,7 @@ class IterativeFactor:
         self._preconditioner = block_jacobi(parent.pattern, values)
 
     def solve(self, right: Tensor) -> Tensor:
-        """Solution (n,), without derivatives; raises SingularMatrix where it ends far from one.
+        """Solution (n,) in float64; raises SingularMatrix where it ends far from one.
 
         At negative curvature the last solution before it is returned, a direction of descent.
         """
@@ -155,4 +155,4 @@ class IterativeFactor:
                 f"conjugate gradients stopped at a relative residual of {found.residual:.1e} after "
                 f"{found.iterations} iterations; use a direct solver"
             )
-        return found.solution.to(right)
+        return found.solution.to(right.device)
