@@ -125,6 +125,21 @@ def test_a_square_plate_under_edge_moments():
     assert middle == pytest.approx(-1e-5, rel=0.01)  # three digits are printed
 
 
+@pytest.mark.parametrize("pattern", ["alternating", "diagonal", "crossed"])
+def test_a_clamped_plate_comes_down_with_the_square_of_the_cell(pattern):
+    # w = 0.00126532 q a^4 / D in the middle of a square plate (Taylor and Govindjee 2004)
+    material = Material(young=STEEL, poisson=0.3, thickness=0.01, density=2700.0)
+    load = 1e-5 * rigidity(material) / 0.00126532
+    errors = []
+    for cells in (16, 32):
+        sheet = Sheet.rectangle(1.0, 1.0, (cells, cells), material, pattern)
+        scene = Scene([sheet], clamped=rim(sheet, 1.0, 1.0))
+        state = Simulator(scene).equilibrium(loads=pressure(scene, load))
+        errors.append(float(state.positions[nearest(sheet, 0.5, 0.5, 0.0), 2]) / 1e-5 - 1)
+    assert 0.04 < errors[0] < 0.09
+    assert errors[0] / errors[1] == pytest.approx(4.0, abs=0.3)
+
+
 @pytest.mark.parametrize("across", [False, True])
 def test_an_orthotropic_plate_sags_as_naviers_series(across):
     # Timoshenko and Woinowsky-Krieger 1959, plates of anisotropic material: H = nu21 D1 + 2 Dk
