@@ -225,7 +225,7 @@ def seeded_tipping(cells: tuple[int, int]) -> Findings:
         "deep strip with a bow",
         (TIPPED, "sideways move of the tip / L"),
         np.stack([TIPPING * np.array(shares), moved], axis=1),
-        np.array([(TIPPING, 0.0), (TIPPING, moved.max())]),
+        np.stack([np.full(101, TIPPING), np.linspace(0.0, moved.max(), 101)], axis=1),
         "narrow straight beam",
     )
     shape = Shape(f"{name}, tipped over", states[-1].positions, scene.faces)

@@ -84,7 +84,7 @@ def patch(
         time.perf_counter() - began,
         size=1.0,
     )
-    return Findings([row], shapes=[Shape(row.case, state.positions, sheet.faces)])
+    return Findings([row])
 
 
 def particle(
