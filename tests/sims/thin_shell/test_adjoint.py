@@ -132,8 +132,8 @@ def simulate(
 
 # membrane, bending, integrator, steps (None: an equilibrium), whether it yields, moments
 CASES = {
-    "mid-edge": ("stvk", "mid-edge", "implicit-euler", 3, True, True),
-    "newmark": ("stvk", "mid-edge", "newmark", 3, False, True),
+    "mid-edge": ("stvk", "mid-edge", "implicit-euler", 2, True, True),
+    "newmark": ("stvk", "mid-edge", "newmark", 2, False, True),
     "tension-field": ("tension-field", "mid-edge", "bdf2", 3, False, False),
     "hinge": ("neo-hookean", "hinge", "bdf2", 3, True, False),
     "equilibrium": ("stvk", "mid-edge", "implicit-euler", None, True, True),
@@ -233,17 +233,17 @@ def pulled_sheet(yield_curvature: float = math.inf) -> tuple[Simulator, Tensor, 
 def test_checkpoints_change_nothing(yield_curvature: float):
     """Not a bit of the trajectory and of its gradient, whether or not the last part is full."""
     found = []
-    for checkpoint in (None, None, 1, 3, 20):
+    for checkpoint in (None, None, 3, 20):
         simulator, young, forces = pulled_sheet(yield_curvature)
-        controls = [Control(forces=forces)] * 7
+        controls = [Control(forces=forces)] * 5
         way = simulator.rollout(simulator.initial_state(), controls, checkpoint=checkpoint)
         loss = way.positions.square().sum() + way.velocities[-1].square().sum()
         gradient = torch.autograd.grad(loss, [young, forces])
         found.append([way.positions, way.velocities, way.times, way.final.angles, *gradient])
-        assert len(way.solutions) == 7
+        assert len(way.solutions) == 5
         assert (way.plastic_angles is None) == math.isinf(yield_curvature)
         if way.plastic_angles is not None:
-            assert way.plastic_angles.shape[0] == 8
+            assert way.plastic_angles.shape[0] == 6
             assert (way.final.accumulated > 0).any()
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
