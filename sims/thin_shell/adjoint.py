@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from geomopt.linear import Solver
 from sims.thin_shell.bending import Term, Values, references, yielded
@@ -31,6 +30,7 @@ from sims.thin_shell.energies.energy import virtual_work
 from sims.thin_shell.linearised import Linearised
 from sims.thin_shell.model import Model
 from sims.thin_shell.newton import Solution, solve
+from sims.thin_shell.relaxation import settle
 from sims.thin_shell.system import System
 from sims.thin_shell.tangent import push_forward
 
@@ -138,7 +138,8 @@ class _Solve(torch.autograd.Function):
         inertia = _inertia(step, inputs)
         predicted = None if inertia is None else _spread(model, inputs["predicted"])
         system = System(model, step.terms(values), _loads(model, inputs), inertia, predicted)
-        solution = solve(
+        find = settle if inertia is None else solve
+        solution = find(
             system,
             torch.cat([inputs["start"].flatten(), turns]),
             torch.cat([inputs["targets"].flatten(), still]),
@@ -168,8 +169,12 @@ class _Solve(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                "a solve has no second derivative; drop create_graph=True and take differences "
+                "of gradients"
+            )
         unknowns, *tensors = ctx.saved_tensors
         saved = dict(zip(ctx.kept, tensors, strict=True))
         asked = zip(ctx.names, ctx.needs_input_grad[2:], strict=True)

@@ -84,7 +84,7 @@ def _yield_values(scene: Scene, faces: Tensor) -> Values:
     """What the yield law asks of each element, the mean over its faces (n, m)."""
     names = ("yield_curvature", "hardening", "softness", "damage", "damping")
     values = {name: scene.of_faces(name)[faces].mean(dim=1) for name in names}
-    return values | {"hardening": values["hardening"] + LEAST_HARDENING}
+    return values | {"hardening": (values["hardening"].square() + LEAST_HARDENING**2).sqrt()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,18 +26,20 @@ class Material:
     Every quantity is a number or a float tensor, () for the whole sheet or (F,) for each face, and
     results are differentiable in those tensors.
 
-    young: Young's modulus E [Pa]. poisson: nu, in (-1, 0.5). thickness: t [m]. density [kg/m^3].
-    yield_curvature: elastic curvature at which a crease begins [1/m], about 2 yield strain / t;
-    infinite for a material that never yields. hardening: H >= 0, growth of the yield curvature by
-    plastic curvature. friction: Coulomb coefficient. damping: retardation time of a Kelvin-Voigt
-    solid [s]; a vibration of angular frequency w loses about pi w damping of its amplitude a cycle.
-    damage: share of the bending stiffness that a deep crease loses, in [0, 1). softness: width of
-    the transition at the yield as a share of it, in [0, 1); 0 is the sharp law, more makes the
-    gradient smoother. bending: D [N m] in place of E t^3 / (12 (1 - nu^2)), for cloth, whose yarns
-    slide, and for sheets whose stretch is softened on purpose. membrane: "stvk" (stiff sheets),
-    "neo-hookean" (rubber) or "tension-field" (cloth that wrinkles below the mesh size).
-    young_weft, shear_modulus: for an orthotropic sheet, E across the warp direction and G [Pa];
-    `young` and `poisson` (nu_12) are then of the warp direction, see `Sheet.warp`.
+    young: Young's modulus E [Pa]. poisson: nu, in (-1, 0.5). thickness: t [m]. density
+    [kg/m^3]. yield_curvature: elastic curvature at which a crease begins [1/m], about 2 yield
+    strain / t; infinite for a material that never yields. hardening: H >= 0, growth of the
+    yield curvature by plastic curvature; 0 counts as 1e-4, without which even bending has no
+    one solution. friction: Coulomb coefficient. damping: retardation time of a Kelvin-Voigt
+    solid [s]; a vibration of angular frequency w loses about pi w damping of its amplitude a
+    cycle. damage: share of the bending stiffness that a deep crease loses, in [0, 1). softness:
+    width of the transition at the yield as a share of it, in [0, 1); 0 is the sharp law, more
+    makes the gradient smoother. bending: D [N m] in place of E t^3 / (12 (1 - nu^2)), for
+    cloth, whose yarns slide, and for sheets whose stretch is softened on purpose. membrane:
+    "stvk" (stiff sheets), "neo-hookean" (rubber) or "tension-field" (cloth that wrinkles below
+    the mesh size). young_weft, shear_modulus: for an orthotropic sheet, E across the warp
+    direction and G [Pa]; `young` and `poisson` (nu_12) are then of the warp direction, see
+    `Sheet.warp`.
 
     Raises InputError for values outside these ranges.
     """

@@ -33,8 +33,7 @@ from geomopt.linear import Factor, IterativeFactor, SingularMatrix, Solver
 from sims.thin_shell.system import Assembled, System
 
 ITERATIONS = {"extrapolated": 12, "full": 20, "capped": 60, "guarded": 250}
-STATIC = ("extrapolated", "full", "capped", "guarded")
-MOVING = ("extrapolated", "full", "guarded", "capped")
+STAGES = ("extrapolated", "full", "guarded", "capped")
 CLOSE = 1e-3  # of the thickness: a full step so small lets its factor serve again
 SHRINKING = 0.05  # of the step before: what a step with an old factor may be
 SURE = 1e-3  # of the tolerance: what the last step must be when its factor is an old one
@@ -51,7 +50,14 @@ FAR = 1e3  # times the size of the scene: beyond it full steps have diverged
 
 
 class NotConverged(RuntimeError):
-    """Newton's method found no solution; the state it started from stays valid."""
+    """Newton's method found no solution; the state it started from stays valid.
+
+    iterations: how many factorisations it took to find that out.
+    """
+
+    def __init__(self, message: str, iterations: int = 0) -> None:
+        super().__init__(message)
+        self.iterations = iterations
 
 
 class Solution(NamedTuple):
@@ -85,23 +91,31 @@ def solve(
     targets: Tensor,
     solver: Solver,
     tolerance: float,
-    stages: Sequence[str] | None = None,
+    stages: Sequence[str] = STAGES,
+    allowed: float = RESIDUAL,
 ) -> Solution:
     """Minimise the potential from `start` (size,), with held unknowns at `targets` (size,).
 
-    tolerance [m]: the largest last move of a vertex. A solution of full steps that is a saddle is
-    tried again with guarded steps. Raises NotConverged.
+    tolerance [m]: the largest last move of a vertex. allowed: residual, of the largest force of an
+    element. A solution of full steps that is a saddle is tried again with guarded steps. Raises
+    NotConverged.
     """
-    if stages is None:
-        stages = STATIC if system.inertia is None else MOVING
     saddle: Solution | None = None
     spent, tried = 0, []
     for stage in stages:
         if saddle is not None and stage != "guarded":
             continue
         run = _guarded if stage == "guarded" else _full_steps
-        found, converged, reason = run(system, start, targets, solver, tolerance, stage)
+        judge = _Judge(system, tolerance, allowed)
+        found, converged, reason = run(system, start, targets, solver, judge, stage)
         spent += found.iterations
+        if stage == "guarded" and converged and found.step > tolerance:
+            # a line search cannot see the last digits of the potential, full steps need not
+            judge = _Judge(system, tolerance, allowed)
+            close = _full_steps(system, found.unknowns, targets, solver, judge, "full")
+            spent += close.solution.iterations
+            if close.converged and close.solution.stable == found.stable:
+                found = close.solution._replace(stage=stage)
         found = found._replace(iterations=spent)
         if not converged:
             tried.append(f"{stage}: {reason}")
@@ -113,15 +127,16 @@ def solve(
         return saddle._replace(iterations=spent)
     raise NotConverged(
         f"Newton's method did not converge in {spent} iterations ({'; '.join(tried)}): "
-        "take a smaller time step or load increment"
+        "take a smaller time step or load increment",
+        spent,
     )
 
 
 class _Judge:
     """Whether a state is a solution: the last move is small and the residual is down to noise."""
 
-    def __init__(self, system: System, tolerance: float):
-        self.system, self.tolerance = system, tolerance
+    def __init__(self, system: System, tolerance: float, allowed: float):
+        self.system, self.tolerance, self.allowed = system, tolerance, allowed
         self.count = 3 * len(system.model.scene.vertices)
         self.free = system.model.free
         self.before = torch.inf
@@ -136,7 +151,7 @@ class _Judge:
             if part.numel():
                 worst = float(part.amax())
                 most = noise * self.system.model.slenderness
-                allowed = max(RESIDUAL * float(size), most)
+                allowed = max(self.allowed * float(size), most)
                 stalled = worst <= STALLED * most and worst > self.before / 2
                 small &= worst <= allowed or stalled
                 noisy &= worst <= noise
@@ -157,10 +172,10 @@ def _full_steps(
     start: Tensor,
     targets: Tensor,
     solver: Solver,
-    tolerance: float,
+    judge: _Judge,
     stage: str,
 ) -> _Progress:
-    model, judge = system.model, _Judge(system, tolerance)
+    model, tolerance = system.model, judge.tolerance
     unknowns, shift = start, torch.where(model.free, 0.0, targets - start)
     extrapolated: dict[int, Tensor] = {}
     step, residual, iteration, factor = torch.inf, torch.inf, 0, None
@@ -310,10 +325,10 @@ def _guarded(
     start: Tensor,
     targets: Tensor,
     solver: Solver,
-    tolerance: float,
+    judge: _Judge,
     stage: str,
 ) -> _Progress:
-    model, judge = system.model, _Judge(system, tolerance)
+    model, tolerance = system.model, judge.tolerance
     unknowns, shift = start, torch.where(model.free, 0.0, targets - start)
     driven = bool(shift.any())
     step, residual, iteration, stable, pivot = torch.inf, torch.inf, 0, True, 0.0

@@ -278,14 +278,6 @@ def test_a_step_keeps_its_unknowns_and_creases(yield_curvature: float):
     assert kept(6) - kept(4) <= 2 * wanted
 
 
-def test_second_derivatives_are_refused():
-    simulator, young, forces = pulled_sheet()
-    state = simulator.step(simulator.initial_state(), Control(forces=forces))
-    (slope,) = torch.autograd.grad(state.positions.square().sum(), young, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.backward()
-
-
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 def test_sensitivities_are_columns_of_the_jacobian():
     def tip(logarithms: Tensor) -> Tensor:

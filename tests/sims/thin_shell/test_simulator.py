@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from geomopt.errors import InputError
-from sims.thin_shell import Control, Material, NotConverged, Scene, Sheet, Simulator
+from sims.thin_shell import MATERIALS, Control, Material, NotConverged, Scene, Sheet, Simulator
 
 FILM = Material(young=1e7, poisson=0.3, thickness=1e-3, density=1000.0)
 BENDINGS = ("mid-edge", "hinge")
@@ -233,3 +233,22 @@ def test_an_orthotropic_strip_stretches_by_the_modulus_along_the_pull(warp, youn
     # St. Venant-Kirchhoff stretches by 3/2 strain^2 less than Hooke's law
     stretch = pulled[end, 0] / 0.1 - 1
     torch.testing.assert_close(stretch, torch.full_like(stretch, strain), rtol=5e-4, atol=0)
+
+
+def test_second_derivatives_are_refused():
+    young = torch.tensor(1e7, dtype=torch.float64, requires_grad=True)
+    rest = strip(replace(FILM, young=young)).equilibrium()
+    with pytest.raises(NotImplementedError, match="no second derivative"):
+        torch.autograd.grad(rest.positions[:, 2].sum(), young, create_graph=True)
+
+
+@pytest.mark.parametrize("name", ["paper", "rubber"])
+def test_a_limp_strip_let_go_hangs_straight_down(name):
+    # far too soft to stand out: the end comes to rest nearly its whole length below the clamp
+    sheet = Sheet.rectangle(0.3, 0.03, cells=(24, 3), material=MATERIALS[name])
+    scene = Scene([sheet], clamped=sheet.vertices[:, 0] <= 0, gravity=(0.0, 0.0, -9.81))
+    rest = Simulator(scene).equilibrium()
+    assert all(solution.stable for solution in rest.solutions)
+    end = rest.positions[sheet.vertices[:, 0] > 0.2999]
+    assert (end[:, 2] < -0.27).all()
+    assert (end[:, 0] > 0).all()
