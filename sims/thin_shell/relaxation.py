@@ -17,12 +17,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from geomopt.linear import Solver
+from geomopt.linear import SingularMatrix, Solver
 from sims.thin_shell.newton import RESIDUAL, NotConverged, Solution, solve
 from sims.thin_shell.system import System
 
 MOVES = 50  # before it is given up
-FIRST = 0.1  # of the size of the scene: how far the first move may go
+FIRST = 0.03  # of the size of the scene: how far the first move may go
 EASY = 8  # factorisations; a move that took no more lets inertia fall twice as fast
 FALLS, GROWS = 4.0, 8.0
 FAILURES = 8  # in a row
@@ -83,7 +83,9 @@ def _let_go(
 
     for _ in range(MOVES):
         damped = replace(system, inertia=inertia * mass, predicted=here)
-        found = tried(damped, ROUGH * model.size, ROUGH_FORCE)
+        found = None
+        if _convex(damped, here, solver):
+            found = tried(damped, ROUGH * model.size, ROUGH_FORCE)
         if found is None or not damped.value(found.unknowns) <= energy:
             inertia, failures = GROWS * inertia, failures + 1
             if failures == FAILURES:
@@ -97,6 +99,17 @@ def _let_go(
                 return end, spent
         inertia /= FALLS**2 if found.iterations <= EASY else FALLS
     return here, spent
+
+
+def _convex(system: System, here: Tensor, solver: Solver) -> bool:
+    """Whether the Hessian is definite: a move from elsewhere could jump over to another valley."""
+    pattern = system.model.pattern
+    matrices = system.assemble(here, 2).matrices
+    try:
+        factor = solver.factorise(pattern.assemble(matrices, system.inertia))
+    except SingularMatrix:
+        return False
+    return factor.negative_pivots == 0
 
 
 def _first_inertia(system: System, mass: Tensor) -> float:
