@@ -8,7 +8,8 @@ each is that of a mode of angular frequency w.
     implicit-euler  x_hat = x + h v, c = 1; amplitude falls by 1 / sqrt(1 + (w h)^2) a step
     bdf2            x_hat = (4 x - x') / 3 + (8 h v - 2 h v') / 9, c = 9/4, primes one step back;
                     amplitude falls by about (w h)^4 / 4 a step; the first step is implicit Euler
-    newmark         x_hat = x + h v + h^2/4 a, c = 4 (beta 1/4, gamma 1/2); keeps the energy
+    newmark         x_hat = x + h v + h^2/4 a, c = 4 (beta 1/4, gamma 1/2); keeps the energy of
+                    small vibrations, rings after large moves
 """
 
 from __future__ import annotations

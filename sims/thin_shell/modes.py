@@ -34,7 +34,7 @@ EXTRA = 4  # columns of a block beyond the modes that are asked for
 BLOCKS = 40  # largest number of blocks; a shell needs about ten
 STILL = 1e-12  # change of the eigenvalues from block to block, over the largest, at the end
 LOST = 1e-10  # length of a new direction, over that before it was made orthogonal, that is rounding
-SHIFT = 10.0  # times D / (mass per area x length^4), a slow vibration's w^2
+SHIFT = 1e3  # times D / (mass per area x length^4): of an elastic mode, lest rigid ones drown all
 ROUNDING = 1e-14  # of the largest K / M: less shift leaves K - s M singular in floating point
 
 

@@ -45,6 +45,7 @@ SUFFICIENT = 1e-4  # Armijo's share of the slope
 SHORTEST = 1e-9  # share of a guarded step below which the line search gives up
 BLIND = 1e-13  # of the energies that cancel in the potential: a fall below it cannot be seen
 PATIENCE = 4  # projected directions of little turn in a row before mass is tried
+STUCK = 8  # guarded steps in a row that grow less than twofold at a saddle
 LEAST, FASTER, TIGHT = 1e-9, 100.0, 1.25  # added mass: least share, growth, how well it is found
 FAR = 1e3  # times the size of the scene: beyond it full steps have diverged
 
@@ -332,7 +333,7 @@ def _guarded(
     unknowns, shift = start, torch.where(model.free, 0.0, targets - start)
     driven = bool(shift.any())
     step, residual, iteration, stable, pivot = torch.inf, torch.inf, 0, True, 0.0
-    descent = _Descent(system, solver)
+    descent, before, stuck = _Descent(system, solver), torch.inf, 0
 
     def report(converged: bool, reason: str = "") -> _Progress:
         solution = Solution(unknowns, iteration, residual, step, stage, stable, pivot)
@@ -343,8 +344,13 @@ def _guarded(
         residual, small, noisy = judge.residual(found.gradient, found.scale)
         if not math.isfinite(found.value):
             return report(False, "the potential is not finite")
-        if iteration > 0 and stable and (noisy or (step <= tolerance and small)):
+        ended = iteration > 0 and (noisy or (step <= tolerance and small))
+        if ended and stable:
             return report(True)
+        stuck = stuck + 1 if ended and step <= 2 * before else 0
+        if stuck == STUCK:
+            return report(False, "nothing pushes it off a saddle")
+        before = step
         values = model.pattern.assemble(found.matrices, system.inertia)
         increment = None
         try:

@@ -28,10 +28,11 @@ class Simulator:
     """Steps a scene through time and finds its equilibria.
 
     time_step: h [s]. integrator: "implicit-euler" (damps vibrations), "bdf2" (accurate, damps
-    little) or "newmark" (keeps the energy). bending: "mid-edge" (right on every mesh) or "hinge"
-    (faster, see `energies.hinge` for its limits). linear: the library of the linear solves,
-    "auto", "superlu", "pardiso", "cudss", or "cg" for soft cloth. tolerance [m/s]: a step is done
-    when the last Newton iteration moved no vertex faster than this.
+    little) or "newmark" (keeps the energy of small vibrations, rings after large ones). bending:
+    "mid-edge" (right on every mesh) or "hinge" (faster, see `energies.hinge` for its limits).
+    linear: the library of the linear solves, "auto", "superlu", "pardiso", "cudss", or "cg" for
+    soft cloth. tolerance [m/s]: a step is done when the last Newton iteration moved no vertex
+    faster than this.
 
     Results are differentiable in every tensor that went into the scene, the state and the control.
     """
