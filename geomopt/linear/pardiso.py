@@ -8,6 +8,7 @@ which of them is tried first follows from the factorisation before.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import weakref
 from functools import cache
 from typing import Any
@@ -32,9 +33,7 @@ NESTED_DISSECTION = (
 def mkl() -> Any:
     """The library, loaded once. Raises BackendUnavailable."""
     try:
-        import pypardiso
-
-        return pypardiso.PyPardisoSolver().libmkl
+        return importlib.import_module("pypardiso").PyPardisoSolver().libmkl
     except ImportError as error:
         raise BackendUnavailable(
             "the solver 'pardiso' needs the package pypardiso: pip install 'geomopt[mkl]'"

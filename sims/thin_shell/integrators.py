@@ -30,8 +30,8 @@ def predict(integrator: Integrator, state: State, time_step: float) -> tuple[Ten
     x, v, h = state.positions, state.velocities, time_step
     if integrator == "newmark":
         return x + h * v + h * h / 4 * _acceleration(state), 4 / h**2
-    if integrator == "bdf2" and state.previous_positions is not None:
-        before, speed = state.previous_positions, state.previous_velocities
+    before, speed = state.previous_positions, state.previous_velocities
+    if integrator == "bdf2" and before is not None and speed is not None:
         predicted = (4 * x - before) / 3 + (8 * h * v - 2 * h * speed) / 9
         return predicted, 2.25 / h**2
     return x + h * v, 1 / h**2

@@ -91,12 +91,12 @@ def value(
 def work(local: Tensor, direction: Tensor, rest_angle: Tensor, *crease: Tensor) -> Tensor:
     """Derivative (n,) [J] of the energy along a direction (n, 12)."""
     places, moves = local.unflatten(1, (4, 3)), direction.unflatten(1, (4, 3))
-    rate = sum(
+    first, second = (
         tilt_rates(edge_vectors(places[:, face]), moves[:, face])[:, 2:]
         for face in ([0, 1, 2], [1, 0, 3])
     )
     difference = wrapped(hinge_angle(local) - rest_angle)
-    return crease_work(difference[:, None], rate, *crease)
+    return crease_work(difference[:, None], first + second, *crease)
 
 
 def evaluate(
