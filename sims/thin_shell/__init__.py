@@ -17,8 +17,9 @@ The way of one step:
 3. `newton.py` finds it, with the sparse factorisations of `geomopt.linear`.
 4. Creases that went beyond their yield keep a part of their angle: `energies/crease.py`.
 5. `adjoint.py` makes a torch function of 2 to 4 by the implicit function theorem: backward is one
-   solve with the same Hessian. `equilibrium.py` uses the same function without inertia, and
-   `rollout.py` keeps all states for backward or a few.
+   solve with the same Hessian. `equilibrium.py` uses the same function without inertia, where
+   `relaxation.py` lets a sheet go that Newton's method alone does not bring to rest. `rollout.py`
+   keeps all states for backward, or a few.
 
 The model is right for thin sheets of any triangulation, since its bending converges on every mesh.
 What is too stiff on a coarse one is stretch: a sheet that bends across its mesh lines wants cells

@@ -180,17 +180,42 @@ class Scene:
         couple as a vector; each edge takes the part along itself, the only one a shell can feel.
         Raises InputError where no edge lies between the vertices.
         """
-        between = self._between(self.mask("vertices", vertices))
-        if not bool(between.any()):
-            raise InputError("vertices must have an edge between two of them, got none")
-        numbers = {"dtype": torch.float64, "device": self.vertices.device}
-        couple = as_tensor("moment", moment, "three finite numbers [N m]", **numbers)
-        if couple.shape != (3,) or not bool(couple.detach().isfinite().all()):
-            raise InputError(f"moment must be three finite numbers [N m], got {moment!r}")
+        between = self._line(vertices)
+        couple = self._vector("moment", moment, "N m")
         ends = self.vertices[self.edges.long()]
         along = ends[:, 1] - ends[:, 0]
         total = along.norm(dim=1)[between].sum()
         return torch.where(between, along @ couple / total, 0.0)
+
+    def line_load(self, vertices: Vertices, force: Sequence[float] | Tensor) -> Tensor:
+        """Forces (V, 3) [N] of a load spread evenly along edges, for `equilibrium` and `Control`.
+
+        vertices: the edges between two of these share it, by their length at rest; each gives half
+        to either end, so that the ends of a line take half of what others do. force (3,) [N]: the
+        whole load. Raises InputError where no edge lies between the vertices.
+        """
+        between = self._line(vertices)
+        load = self._vector("force", force, "N")
+        ends = self.edges[between].long()
+        corners = self.rest_vertices[ends]
+        lengths = (corners[:, 1] - corners[:, 0]).norm(dim=1)
+        shares = lengths.new_zeros(len(self.vertices))
+        shares = shares.index_add(0, ends.flatten(), (lengths / 2).repeat_interleave(2))
+        return shares[:, None] / lengths.sum() * load
+
+    def _line(self, vertices: Vertices) -> Tensor:
+        """(E,) bool, the edges between two of these vertices, of which there must be one."""
+        between = self._between(self.mask("vertices", vertices))
+        if not bool(between.any()):
+            raise InputError("vertices must have an edge between two of them, got none")
+        return between
+
+    def _vector(self, name: str, given: Sequence[float] | Tensor, unit: str) -> Tensor:
+        numbers = {"dtype": torch.float64, "device": self.vertices.device}
+        vector = as_tensor(name, given, f"three finite numbers [{unit}]", **numbers)
+        if vector.shape != (3,) or not bool(vector.detach().isfinite().all()):
+            raise InputError(f"{name} must be three finite numbers [{unit}], got {given!r}")
+        return vector
 
     def _between(self, members: Tensor) -> Tensor:
         return members[self.edges.long()].all(dim=1)

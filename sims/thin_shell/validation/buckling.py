@@ -32,7 +32,7 @@ from sims.thin_shell.scene import Scene
 from sims.thin_shell.sheet import Sheet
 from sims.thin_shell.simulator import Simulator
 from sims.thin_shell.state import State
-from sims.thin_shell.validation.loading import line_load, mesh_name
+from sims.thin_shell.validation.loading import mesh_name
 from sims.thin_shell.validation.rows import Case, Curve, Findings, Row, Scale, Shape, joined
 
 Column = Literal["clamped-free", "clamped-pinned", "heavy"]
@@ -67,7 +67,7 @@ def column(kind: Column, cells: tuple[int, int]) -> tuple[Scene, Tensor]:
     if kind == "heavy":
         shares = scene.masses() / scene.masses().sum()
         return scene, shares[:, None] * scene.vertices.new_tensor([-load, 0.0, 0.0])
-    return scene, line_load(scene, top, (-load, 0.0, 0.0))
+    return scene, scene.line_load(top, (-load, 0.0, 0.0))
 
 
 def deep_strip(

@@ -25,7 +25,7 @@ from sims.thin_shell.sheet import Sheet
 from sims.thin_shell.simulator import Simulator
 from sims.thin_shell.state import State
 from sims.thin_shell.validation.elastica import end_force
-from sims.thin_shell.validation.loading import follow, line_load, mesh_name
+from sims.thin_shell.validation.loading import follow, mesh_name
 from sims.thin_shell.validation.rows import Case, Curve, Findings, Row, Scale, Shape, joined
 
 YOUNG, THICKNESS, WIDTH = 1.2e6, 0.1, 1.0
@@ -71,7 +71,7 @@ def dead_end_shear(
     if tied:
         _tie_sections(simulator)
     tip = x[:, 0] == SHEAR_LENGTH
-    loads = line_load(scene, tip, (0, 0, SHEAR_FORCE))
+    loads = scene.line_load(tip, (0, 0, SHEAR_FORCE))
     if tied:
         loads = torch.zeros_like(loads)
         loads[torch.nonzero(tip)[0], 2] = SHEAR_FORCE

@@ -1,4 +1,4 @@
-"""Loads spread over mesh lines, and equilibria along a growing load."""
+"""Equilibria along a growing load, and the name of a mesh in a table."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from sims.thin_shell.scene import Scene, Vertices
 from sims.thin_shell.simulator import Simulator
 from sims.thin_shell.state import State
 
@@ -20,20 +18,6 @@ class Path(NamedTuple):
     states: list[State]
     iterations: float
     seconds: float
-
-
-def line_load(scene: Scene, vertices: Vertices, force: Sequence[float]) -> Tensor:
-    """Forces (V, 3) [N] that sum to `force` (3,), spread evenly along the edges between `vertices`.
-
-    Each edge gives half of its share to either end, so corners take half of what others do.
-    """
-    between = scene.mask("vertices", vertices)[scene.edges.long()].all(dim=1)
-    ends = scene.edges[between].long()
-    corners = scene.rest_vertices[ends]
-    lengths = (corners[:, 1] - corners[:, 0]).norm(dim=1)
-    shares = lengths.new_zeros(len(scene.vertices))
-    shares = shares.index_add(0, ends.flatten(), (lengths / 2).repeat_interleave(2))
-    return shares[:, None] / lengths.sum() * torch.tensor(force).to(shares)
 
 
 def follow(

@@ -16,7 +16,7 @@ from sims.thin_shell.sheet import Sheet
 from sims.thin_shell.simulator import Simulator
 from sims.thin_shell.validation import cantilever, heavy_sheet
 from sims.thin_shell.validation.elastica import end_force, own_weight, sensitivity
-from sims.thin_shell.validation.loading import line_load, mesh_name
+from sims.thin_shell.validation.loading import mesh_name
 from sims.thin_shell.validation.rows import Case, Findings, Row, Scale, joined
 
 TOLERANCE = 1e-2
@@ -34,7 +34,7 @@ def of_stiffness(cells: tuple[int, int], k: float, tolerance: float | None = TOL
     tip = x[:, 0] == length
     force = k * cantilever.RIGIDITY / length**2
     began = time.perf_counter()
-    loads = line_load(scene, tip, (0, 0, force))
+    loads = scene.line_load(tip, (0, 0, force))
     state = Simulator(scene).equilibrium(loads=loads, increments=5)
     moved = (state.positions - x)[tip].mean(dim=0) / length
     names, found = ("du/dlnE", "dw/dlnE"), []

@@ -17,7 +17,6 @@ from scipy.optimize import brentq, root
 from geomopt.errors import InputError
 from sims.thin_shell import Material, Scene, Sheet, Simulator
 from sims.thin_shell.patterns import Pattern
-from sims.thin_shell.validation.loading import line_load
 
 PATTERNS = ("alternating", "diagonal", "crossed", "delaunay")
 NEAR = 1e-9
@@ -232,7 +231,7 @@ def test_a_strip_twisted_by_a_right_angle(axis, reference):
     scene = Scene([sheet], clamped=a < NEAR)
     force = [0.0, 0.0, 0.0]
     force[axis] = 1e-6
-    loads = line_load(scene, a > 12 - NEAR, force)
+    loads = scene.line_load(a > 12 - NEAR, force)
     moved = Simulator(scene).equilibrium(loads=loads).positions - sheet.vertices
     tip = (a > 12 - NEAR) & ((b - 0.55).abs() < NEAR)
     assert float(moved[tip, axis]) * 1e6 == pytest.approx(reference, rel=0.01)
@@ -247,7 +246,7 @@ def test_a_slit_ring_lifted_at_its_end():
         lambda a, b: ((6 + b) * a.cos(), (6 + b) * a.sin(), 0 * a), (40, 6), (turn, 4.0), material
     )
     scene = Scene([sheet], clamped=a > turn - NEAR)
-    loads = line_load(scene, a < NEAR, (0.0, 0.0, 3.2))
+    loads = scene.line_load(a < NEAR, (0.0, 0.0, 3.2))
     lifted = Simulator(scene).equilibrium(loads=loads, increments=20).positions[:, 2]
     inner, outer = lifted[(a < NEAR) & (b < NEAR)], lifted[(a < NEAR) & (b > 4 - NEAR)]
     assert float(inner) == pytest.approx(13.891, rel=0.05)
@@ -298,7 +297,7 @@ def test_a_rubber_strip_is_pulled_to_many_times_its_length(stress):
     fixed[x < NEAR, 0] = True
     fixed[nearest(sheet, 0.0, 0.0, 0.0), 1] = True
     scene = Scene([sheet], fixed=fixed)
-    loads = line_load(scene, x > 0.1 - NEAR, (stress * young * 4e-5, 0.0, 0.0))
+    loads = scene.line_load(x > 0.1 - NEAR, (stress * young * 4e-5, 0.0, 0.0))
     positions = Simulator(scene).equilibrium(loads=loads).positions
     size = positions.amax(dim=0) - positions.amin(dim=0)
     assert size[:2].tolist() == pytest.approx([0.1 * long, 0.04 * wide], rel=1e-8)
@@ -326,7 +325,7 @@ def test_a_hinged_sheet_hangs_and_is_pushed_aside(pinned):
     rest = simulator.equilibrium()
     assert (rest.positions - scene.vertices).abs().max() < 1e-5
     weight = 9.81 * float(scene.masses().sum())
-    loads = line_load(scene, tip, (0.0, 0.5 * weight, 0.0))
+    loads = scene.line_load(tip, (0.0, 0.5 * weight, 0.0))
     pushed = simulator.equilibrium(loads=loads, start=rest, increments=4).positions[tip].mean(dim=0)
     angle = math.atan2(float(pushed[1]), -float(pushed[2]))
     assert angle == pytest.approx(math.pi / 4, abs=0.01)  # it bends by some thousandths

@@ -16,7 +16,7 @@ from sims.thin_shell import Simulator
 from sims.thin_shell.linearised import NearBuckling
 from sims.thin_shell.validation import Row, cantilever, cylinder, heavy_sheet, hemisphere
 from sims.thin_shell.validation.elastica import end_force, own_weight, sensitivity
-from sims.thin_shell.validation.loading import follow, line_load
+from sims.thin_shell.validation.loading import follow
 from sims.thin_shell.validation.pictures import draw
 from sims.thin_shell.validation.sensitivities import of_stiffness, of_weight
 from sims.thin_shell.validation.study import ShellValidation, all_cases
@@ -143,7 +143,7 @@ def test_sensitivities_by_the_adjoint_are_those_of_the_elastica():
 def test_a_line_load_gives_corners_half():
     scene = heavy_sheet.strip((3, 4))
     tip = scene.vertices[:, 0] == heavy_sheet.LENGTH
-    loads = line_load(scene, tip, (0.0, 0.0, 8.0))
+    loads = scene.line_load(tip, (0.0, 0.0, 8.0))
     assert loads[tip, 2].tolist() == pytest.approx([1, 2, 2, 2, 1])
     assert float(loads.sum()) == pytest.approx(8.0)
 
@@ -185,7 +185,7 @@ def test_a_column_says_when_it_is_about_to_buckle(share, near):
     scene = heavy_sheet.strip((32, 3), material=material)
     critical = math.pi**2 * heavy_sheet.RIGIDITY / (4 * heavy_sheet.LENGTH**2)
     tip = scene.vertices[:, 0] == heavy_sheet.LENGTH
-    loads = line_load(scene, tip, (-share * critical, 0.0, 1e-4 * critical))
+    loads = scene.line_load(tip, (-share * critical, 0.0, 1e-4 * critical))
     state = Simulator(scene).equilibrium(loads=loads, increments=4)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
