@@ -11,9 +11,8 @@ from torch import Tensor
 
 from geomopt.errors import InputError, as_tensor, check_indices, check_tensor
 from sims.thin_shell.material import Quantity
-from sims.thin_shell.pose import placed
+from sims.thin_shell.pose import Vector, as_pose, placed
 
-Vector = Sequence[float] | Tensor
 CORNERS = ((-1, -1, -1), (1, -1, -1), (1, 1, -1), (-1, 1, -1))  # of the lower face of a box
 LOWER, UPPER = ((0, 2, 1), (0, 3, 2)), ((4, 5, 6), (4, 6, 7))  # its faces, outward
 SIDE = ((0, 1, 5), (0, 5, 4))  # between corners 0 and 1, and so on around
@@ -49,6 +48,11 @@ class Body:
     def moved(self, pose: Tensor) -> Tensor:
         """Where its points (P, 3) are in a pose (6,)."""
         return placed(self.local, pose)
+
+    @property
+    def rest_vertices(self) -> Tensor:
+        """(P, 3) [m], where its points are at the start."""
+        return self.vertices
 
     @classmethod
     def plane(
@@ -96,7 +100,7 @@ class Body:
         check_number("length", length, 0.0, strict=True)
         half = float(length) / 2
         local = torch.tensor([[0.0, 0.0, -half], [0.0, 0.0, half]], dtype=torch.float64)
-        return _body(local, _pose(pose), edges=[[0, 1]], radius=radius, friction=friction)
+        return _body(local, as_pose(pose), edges=[[0, 1]], radius=radius, friction=friction)
 
     @classmethod
     def box(
@@ -112,7 +116,7 @@ class Body:
         local = torch.cat([lower, upper]) * sides / 2
         around = [_turned(face, turn) for turn in range(4) for face in SIDE]
         faces = [*map(list, LOWER), *map(list, UPPER), *around]
-        return _body(local, _pose(pose), faces=faces, radius=radius, friction=friction)
+        return _body(local, as_pose(pose), faces=faces, radius=radius, friction=friction)
 
     @classmethod
     def mesh(
@@ -128,7 +132,7 @@ class Body:
         check_indices("faces", faces, (None, 3), len(local))
         if not len(faces):
             raise InputError("faces must have at least one row, got (0, 3)")
-        start = _pose(pose).to(local.device)
+        start = as_pose(pose).to(local.device)
         return _body(local, start, faces=faces.long(), radius=radius, friction=friction)
 
 
@@ -154,14 +158,6 @@ def _vector(name: str, given: Vector) -> Tensor:
     if vector.shape != (3,) or not bool(vector.detach().isfinite().all()):
         raise InputError(f"{name} must be three finite numbers, got {given!r}")
     return vector
-
-
-def _pose(given: Vector) -> Tensor:
-    allowed = "six finite numbers, a position [m] and a rotation vector [rad]"
-    pose = as_tensor("pose", given, allowed, dtype=torch.float64)
-    if pose.shape != (6,) or not bool(pose.detach().isfinite().all()):
-        raise InputError(f"pose must be {allowed}, got {given!r}")
-    return pose
 
 
 def _body(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from geomopt.errors import InputError, check_values_exist
 
 Quantity = float | Tensor
+Valid = Callable[[Tensor], Tensor]
 Membrane = Literal["stvk", "neo-hookean", "tension-field"]
 MEMBRANES = ("stvk", "neo-hookean", "tension-field")
 POSITIVE = ("young", "thickness", "density", "yield_curvature")
@@ -101,32 +103,43 @@ class Material:
                 f"got {float(product.max()):.3g}"
             )
 
-    def _check(self, name: str, valid, allowed: str, finite: bool = True) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int | float | Tensor) or isinstance(value, bool):
-            raise InputError(f"{name} must be a number or a tensor, got {type(value).__name__}")
-        if isinstance(value, Tensor):
-            if value.dtype == torch.bool or value.is_complex():
-                raise InputError(f"{name} must be a number or a float tensor, got {value.dtype}")
-            check_values_exist(name, value)
-        values = _tensor(value).detach()
-        if values.ndim > 1:
-            raise InputError(f"{name} must have shape () or (F,), got {tuple(values.shape)}")
-        good = valid(values) & ~values.isnan()
-        if finite:
-            good &= values.isfinite()
-        if not bool(good.all()):
-            wrong = values[~good] if values.ndim else values
-            raise InputError(f"{name} must be {allowed}, got {float(wrong.flatten()[0]):.6g}")
+    def _check(self, name: str, valid: Valid, allowed: str, finite: bool = True) -> None:
+        check_quantity(name, getattr(self, name), valid, allowed, finite)
 
     def of_faces(self, name: str, count: int, device: torch.device) -> Tensor:
         """The quantity of that name for each of `count` faces, (F,) float64, differentiable."""
-        value = _tensor(getattr(self, name)).to(device)
-        if value.ndim and value.shape[0] != count:
-            raise InputError(
-                f"{name} must have one value for each of the {count} faces, got {value.shape[0]}"
-            )
-        return value.expand(count)
+        return of_each(name, getattr(self, name), count, "faces", device)
+
+
+def check_quantity(
+    name: str, value: Quantity, valid: Valid, allowed: str, finite: bool = True
+) -> None:
+    """Raise InputError unless `value` is a number or a tensor () or (n,) of `valid` values."""
+    if not isinstance(value, int | float | Tensor) or isinstance(value, bool):
+        raise InputError(f"{name} must be a number or a tensor, got {type(value).__name__}")
+    if isinstance(value, Tensor):
+        if value.dtype == torch.bool or value.is_complex():
+            raise InputError(f"{name} must be a number or a float tensor, got {value.dtype}")
+        check_values_exist(name, value)
+    values = _tensor(value).detach()
+    if values.ndim > 1:
+        raise InputError(f"{name} must have shape () or (n,), got {tuple(values.shape)}")
+    good = valid(values) & ~values.isnan()
+    if finite:
+        good &= values.isfinite()
+    if not bool(good.all()):
+        wrong = values[~good] if values.ndim else values
+        raise InputError(f"{name} must be {allowed}, got {float(wrong.flatten()[0]):.6g}")
+
+
+def of_each(name: str, value: Quantity, count: int, kind: str, device: torch.device) -> Tensor:
+    """A quantity for each of `count` elements of a kind, (n,) float64, differentiable."""
+    values = _tensor(value).to(device)
+    if values.ndim and len(values) != count:
+        raise InputError(
+            f"{name} must have one value for each of the {count} {kind}, got {len(values)}"
+        )
+    return values.expand(count)
 
 
 def _tensor(value: Quantity) -> Tensor:

@@ -5,8 +5,14 @@ A point X of the body stands at exp([w]) X + p, where w is the axis of the rotat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from geomopt.errors import InputError, as_tensor
+
+Vector = Sequence[float] | Tensor
 
 
 def rotation_matrix(vector: Tensor) -> Tensor:
@@ -25,3 +31,12 @@ def placed(points: Tensor, pose: Tensor) -> Tensor:
 def at(*position: float) -> Tensor:
     """The pose (6,) at a position without a rotation."""
     return torch.tensor([*position, 0.0, 0.0, 0.0], dtype=torch.float64)
+
+
+def as_pose(given: Vector) -> Tensor:
+    """A pose (6,) float64 of six numbers; raises InputError for anything else."""
+    allowed = "six finite numbers, a position [m] and a rotation vector [rad]"
+    pose = as_tensor("pose", given, allowed, dtype=torch.float64)
+    if pose.shape != (6,) or not bool(pose.detach().isfinite().all()):
+        raise InputError(f"pose must be {allowed}, got {given!r}")
+    return pose
