@@ -8,17 +8,19 @@ scatters: the sum has one order, whatever the device and the number of threads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csc_array, csr_array
+from scipy.sparse import csc_array
 from torch import Tensor
 
 from geomopt.errors import InputError, check_indices, check_shape, check_tensor
 from geomopt.launch import launch
+from geomopt.linear.entries import matrix_entries, mirrored, vector_entries
+from geomopt.linear.join import Stored, join, union
 from geomopt.linear.pattern_kernels import kernels
 
 CHUNK = 256  # sums that a CPU thread takes in a row
@@ -91,38 +93,68 @@ class SparsePattern:
         device = free.device
         mask = free.cpu().numpy()
         count = int(mask.sum())
-        # fixed unknowns share the number `count`: one row and column at the end, cut off below
-        numbers = np.full(size, count, dtype=np.int32)
-        numbers[mask] = np.arange(count, dtype=np.int32)
-
+        numbers = _numbers(np.flatnonzero(mask), size)
         indices = [block.cpu().numpy() for block in blocks]
-        found = [_matrix_entries(numbers[index], count) for index in indices]
-        own = np.arange(count, dtype=np.int64) * (count + 1)
-        # a stable sort merges runs that are sorted already
-        keys = np.sort(np.concatenate([own, *(pairs for pairs, _, _ in found)]), kind="stable")
-        keys = keys[np.diff(keys, prepend=-1) > 0]
-        starts, columns, mirror = _mirrored(keys, count)
-
-        def tensor(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
-        def gather(targets: np.ndarray, starts: np.ndarray, sources: np.ndarray) -> Gather:
-            return Gather(*(tensor(a.astype(np.int32)) for a in (targets, starts, sources)))
-
+        found = [matrix_entries(numbers[index], count) for index in indices]
+        keys = union([np.arange(count) * (count + 1), *(pairs for pairs, _, _ in found)])
+        starts, columns, mirror = mirrored(keys, count)
         rows = np.repeat(np.arange(count, dtype=np.int32), np.diff(starts))
         return cls(
             size=size,
-            unknowns=tensor(np.flatnonzero(mask)),
-            starts=tensor(starts),
-            columns=tensor(columns),
-            diagonal=tensor(np.flatnonzero(rows == columns)),
-            mirror=tensor(mirror),
+            unknowns=_tensor(np.flatnonzero(mask), device),
+            starts=_tensor(starts, device),
+            columns=_tensor(columns, device),
+            diagonal=_tensor(np.flatnonzero(rows == columns), device),
+            mirror=_tensor(mirror, device),
             blocks=tuple(block.long().to(device) for block in blocks),
             matrix_sums=tuple(
-                gather(np.searchsorted(keys, pairs), begin, sources)
+                _gather(np.searchsorted(keys, pairs), begin, sources, device)
                 for pairs, begin, sources in found
             ),
-            vector_sums=tuple(gather(*_vector_entries(index, size)) for index in indices),
+            vector_sums=tuple(_gather(*vector_entries(index, size), device) for index in indices),
+        )
+
+    def joined(self, blocks: Sequence[Tensor]) -> SparsePattern:
+        """The pattern with the elements of more blocks (n_b, k_b) after its own.
+
+        The same as `of` all blocks together, but the own ones are not gone through again: what
+        depends on them alone is shared. Where the new elements have no nonzero that is not there
+        already, `starts` and `columns` are those of this pattern, as the same objects. Raises
+        InputError for indices out of range.
+        """
+        for number, block in enumerate(blocks):
+            check_indices(f"blocks[{number}]", block, (None, None), self.size)
+        if not blocks:
+            return self
+        device, base = self.columns.device, self._stored
+        numbers = _numbers(self.unknowns.cpu().numpy(), self.size)
+        indices = [block.cpu().numpy() for block in blocks]
+        found = [matrix_entries(numbers[index], self.count) for index in indices]
+        targets, wide = join(base, [pairs for pairs, _, _ in found])
+        result = self
+        if wide is not None:
+            moved = _tensor(wide.moved, device)
+            result = replace(
+                self,
+                starts=_tensor(wide.starts, device),
+                columns=_tensor(wide.columns, device),
+                diagonal=_tensor(wide.diagonal, device),
+                mirror=_tensor(wide.mirror, device),
+                matrix_sums=tuple(
+                    replace(sums, targets=moved.index_select(0, sums.targets))
+                    for sums in self.matrix_sums
+                ),
+            )
+        return replace(
+            result,
+            blocks=self.blocks + tuple(block.long().to(device) for block in blocks),
+            matrix_sums=result.matrix_sums
+            + tuple(
+                _gather(part, begin, sources, device)
+                for part, (_, begin, sources) in zip(targets, found, strict=True)
+            ),
+            vector_sums=self.vector_sums
+            + tuple(_gather(*vector_entries(index, self.size), device) for index in indices),
         )
 
     @property
@@ -142,6 +174,13 @@ class SparsePattern:
         return torch.repeat_interleave(
             torch.arange(self.count, device=self.columns.device), lengths
         )
+
+    @cached_property
+    def _stored(self) -> Stored:
+        arrays = (self.starts, self.columns, self.diagonal, self.mirror)
+        starts, columns, diagonal, mirror = (array.cpu().numpy() for array in arrays)
+        keys = np.repeat(np.arange(self.count) * self.count, np.diff(starts)) + columns
+        return Stored(keys, starts, columns, diagonal, mirror)
 
     def assemble(self, matrices: Sequence[Tensor], diagonal: Tensor | None = None) -> Tensor:
         """Values (nnz,) float64 of the sum of element matrices (n_b, k_b, k_b), one per block.
@@ -207,74 +246,26 @@ class SparsePattern:
             check_tensor(f"{name}[{number}]", entries, shape, finite=False)
 
 
+def _numbers(unknowns: np.ndarray, size: int) -> np.ndarray:
+    """Row (size,) of each unknown.
+
+    Fixed ones share the number after the last: one row and column at the end, which is cut off.
+    """
+    numbers = np.full(size, len(unknowns), dtype=np.int32)
+    numbers[unknowns] = np.arange(len(unknowns), dtype=np.int32)
+    return numbers
+
+
+def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+
+def _gather(
+    targets: np.ndarray, starts: np.ndarray, sources: np.ndarray, device: torch.device
+) -> Gather:
+    arrays = (targets, starts, sources)
+    return Gather(*(_tensor(array.astype(np.int32, copy=False), device) for array in arrays))
+
+
 def _flat(entries: Tensor) -> Tensor:
     return entries.detach().double().contiguous().reshape(-1)
-
-
-def _sorted_places(keys: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stable counting sort of keys in [0, count): starts (count + 1,) and places of each key."""
-    ones = np.ones(keys.size, dtype=np.int8)
-    begin = np.arange(keys.size + 1, dtype=np.int32)
-    # rows of one entry each: turning rows into columns is a counting sort in compiled code
-    by_key = csr_array((ones, keys.astype(np.int32), begin), shape=(keys.size, count)).tocsc()
-    return by_key.indptr, by_key.indices
-
-
-def _vector_entries(index: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """targets, starts and sources that sum element vectors with unknowns `index` (n, k)."""
-    starts, places = _sorted_places(index.reshape(-1), size)
-    targets = np.flatnonzero(np.diff(starts))
-    return targets, np.append(starts[targets], starts[-1]), places
-
-
-def _matrix_entries(index: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct pairs row * count + column of the elements, and starts and sources of their sums.
-
-    Pairs of the upper triangle, ascending. index (n, k): unknowns of the elements, where `count`
-    stands for a fixed one.
-    """
-    elements, size = index.shape
-    if elements * size * size > np.iinfo(np.int32).max:
-        raise InputError(
-            f"a block must have less than 2^31 entries, got {elements} elements of {size} unknowns"
-        )
-    # by column: the places (element, corner) of each unknown, and for each the k entries of it
-    starts, places = _sorted_places(index.reshape(-1), count + 1)
-    places = places[: starts[count]]
-    columns = np.repeat(np.arange(count, dtype=np.int32), np.diff(starts[: count + 1]))
-    rows = index[places // max(size, 1)]
-    sources = places[:, None] * np.int32(size) + np.arange(size, dtype=np.int32)
-    kept = rows <= columns[:, None]
-    stored = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])[starts[: count + 1]]
-    # by row, keeping the order of columns; the entries are mirrored: (column, row) is read
-    by_row = csc_array(
-        (sources[kept], rows[kept], stored.astype(np.int32)), shape=(count, count)
-    ).tocsr()
-    keys = np.repeat(np.arange(count, dtype=np.int64) * count, np.diff(by_row.indptr))
-    keys += by_row.indices
-    first = np.flatnonzero(np.diff(keys, prepend=-1))
-    return keys[first], np.append(first, len(keys)), by_row.data
-
-
-def _mirrored(keys: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """starts, columns of a symmetric matrix and the place of each entry among `keys`, its upper."""
-    if 2 * keys.size > np.iinfo(np.int32).max:
-        raise InputError(f"a matrix must have less than 2^31 nonzeros, got {2 * keys.size}")
-    rows = (keys // max(count, 1)).astype(np.int32)
-    columns = (keys - rows * np.int64(count)).astype(np.int32)
-    places = np.arange(keys.size, dtype=np.int32)
-    shape = (count, count)
-    begin = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]).astype(np.int32)
-    lower = csr_array((places, columns, begin), shape=shape).tocsc()
-    # each row: the mirrored entries left of the diagonal, then its own from the diagonal on
-    ahead = np.diff(lower.indptr) - 1
-    starts = np.concatenate([[0], np.cumsum(ahead + np.diff(begin))]).astype(np.int32)
-    result = np.empty((2, starts[-1]), dtype=np.int32)
-    own = starts[:-1] + ahead - begin[:-1]
-    at = places + own[rows]
-    result[:, at] = columns, places
-    owner = np.repeat(np.arange(count, dtype=np.int32), np.diff(lower.indptr))
-    at = np.arange(keys.size) + (starts[:-1] - lower.indptr[:-1])[owner]
-    left = lower.indices != owner
-    result[:, at[left]] = lower.indices[left], lower.data[left]
-    return starts, result[0], result[1]
