@@ -26,7 +26,7 @@ class Stored:
 class Widened:
     """A pattern with more nonzeros.
 
-    moved: new place of each entry of the old upper triangle. inserted: places of the new keys in it.
+    moved: new place of each entry of the old upper triangle. inserted: of the new keys.
     """
 
     starts: np.ndarray
@@ -105,7 +105,7 @@ def _widened(base: Stored, fresh: np.ndarray, at: np.ndarray) -> Widened:
         starts=base.starts + begin + lower.indptr,
         columns=merged(base.columns, columns, lower.indices),
         diagonal=base.diagonal + (begin[:-1] + lower.indptr[1:]),
-        mirror=merged(moved.take(base.mirror), inserted, inserted[lower.data]),
+        mirror=merged(moved.take(base.mirror), inserted, inserted.take(np.asarray(lower.data, np.int32))),
         moved=moved,
         inserted=inserted,
     )
