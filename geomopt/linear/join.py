@@ -101,11 +101,12 @@ def _widened(base: Stored, fresh: np.ndarray, at: np.ndarray) -> Widened:
         result[new] = np.concatenate([right, left])
         return result
 
+    transposed = inserted.take(np.asarray(lower.data, np.int32))
     return Widened(
         starts=base.starts + begin + lower.indptr,
         columns=merged(base.columns, columns, lower.indices),
         diagonal=base.diagonal + (begin[:-1] + lower.indptr[1:]),
-        mirror=merged(moved.take(base.mirror), inserted, inserted.take(np.asarray(lower.data, np.int32))),
+        mirror=merged(moved.take(base.mirror), inserted, transposed),
         moved=moved,
         inserted=inserted,
     )
