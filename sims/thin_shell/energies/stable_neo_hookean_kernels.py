@@ -17,7 +17,7 @@ real = wp.float64
 Shape = wp.types.matrix(shape=(4, 3), dtype=real)
 ZERO, ONE, TWO = wp.constant(real(0.0)), wp.constant(real(1.0)), wp.constant(real(2.0))
 SWEEPS = wp.constant(12)  # of Jacobi; three axes are orthogonal to rounding after 3 to 5
-ORTHOGONAL = wp.constant(real(1e-32))  # squared cosine
+ORTHOGONAL = wp.constant(real(1e-30))  # squared cosine
 COLLAPSED = wp.constant(real(1e-14))  # singular value over the largest, below it has no direction
 HALF_ROOT = wp.constant(real(0.5**0.5))
 
@@ -32,46 +32,59 @@ def kernel() -> Any:
         return wp.vec3d(m[0, k], m[1, k], m[2, k])
 
     @wp.func(module=home)
+    def tangent(ratio: real):
+        """Of the angle of a Jacobi rotation; ratio is the cotangent of its double."""
+        t = ONE / (wp.abs(ratio) + wp.sqrt(ONE + ratio * ratio))
+        return wp.where(ratio < ZERO, -t, t)
+
+    @wp.func(module=home)
     def right_axes(f: wp.mat33d):
         """A rotation V whose columns F turns into orthogonal ones, the shortest of them last.
 
         One-sided Jacobi rotations, which find small singular values as exactly as large ones.
         """
-        v = wp.identity(n=3, dtype=real)
-        for _sweep in range(SWEEPS):
-            done = wp.bool(True)
-            for p in range(2):
-                for q in range(p + 1, 3):
-                    a = f * column(v, p)
-                    b = f * column(v, q)
-                    aa = wp.dot(a, a)
-                    bb = wp.dot(b, b)
-                    ab = wp.dot(a, b)
-                    if ab * ab > ORTHOGONAL * aa * bb:
-                        done = False
-                        ratio = (bb - aa) / (TWO * ab)
-                        t = ONE / (wp.abs(ratio) + wp.sqrt(ONE + ratio * ratio))
-                        t = wp.where(ratio < ZERO, -t, t)
-                        c = ONE / wp.sqrt(ONE + t * t)
-                        s = t * c
-                        for k in range(3):
-                            x = v[k, p]
-                            y = v[k, q]
-                            v[k, p] = c * x - s * y
-                            v[k, q] = s * x + c * y
-            if done:
+        v1 = wp.vec3d(ONE, ZERO, ZERO)
+        v2 = wp.vec3d(ZERO, ONE, ZERO)
+        v3 = wp.vec3d(ZERO, ZERO, ONE)
+        a1 = column(f, 0)
+        a2 = column(f, 1)
+        a3 = column(f, 2)
+        done = wp.int32(0)
+        for _pair in range(3 * SWEEPS):
+            aa = wp.dot(a1, a1)
+            bb = wp.dot(a2, a2)
+            ab = wp.dot(a1, a2)
+            done += 1
+            if ab * ab > ORTHOGONAL * aa * bb:
+                done = wp.int32(0)
+                t = tangent((bb - aa) / (TWO * ab))
+                c = ONE / wp.sqrt(ONE + t * t)
+                s = t * c
+                kept = a1
+                a1 = c * a1 - s * a2
+                a2 = s * kept + c * a2
+                kept = v1
+                v1 = c * v1 - s * v2
+                v2 = s * kept + c * v2
+            if done == 3:
                 break
-        one = column(v, 0)
-        two = column(v, 1)
-        three = column(v, 2)
-        a1 = wp.length_sq(f * one)
-        a2 = wp.length_sq(f * two)
-        a3 = wp.length_sq(f * three)
-        if a1 < a2 and a1 < a3:
-            return wp.matrix_from_cols(two, three, one)
-        if a2 < a3:
-            return wp.matrix_from_cols(three, one, two)
-        return v
+            # the next two; in a circle, so that V remains a rotation
+            kept = a1
+            a1 = a2
+            a2 = a3
+            a3 = kept
+            kept = v1
+            v1 = v2
+            v2 = v3
+            v3 = kept
+        one = wp.length_sq(a1)
+        two = wp.length_sq(a2)
+        three = wp.length_sq(a3)
+        if one < two and one < three:
+            return wp.matrix_from_cols(v2, v3, v1)
+        if two < three:
+            return wp.matrix_from_cols(v3, v1, v2)
+        return wp.matrix_from_cols(v1, v2, v3)
 
     @wp.func(module=home)
     def across(a: wp.vec3d):
@@ -115,9 +128,7 @@ def kernel() -> Any:
             for p in range(2):
                 for q in range(p + 1, 3):
                     if m[p, q] != ZERO:
-                        ratio = (m[q, q] - m[p, p]) / (TWO * m[p, q])
-                        t = ONE / (wp.abs(ratio) + wp.sqrt(ONE + ratio * ratio))
-                        t = wp.where(ratio < ZERO, -t, t)
+                        t = tangent((m[q, q] - m[p, p]) / (TWO * m[p, q]))
                         c = ONE / wp.sqrt(ONE + t * t)
                         s = t * c
                         turn = wp.identity(n=3, dtype=real)
