@@ -47,7 +47,7 @@ def closer(best: Closest, weights: wp.vec4d, rate: wp.vec4d, start: wp.vec3d, al
     """The better of `best` and weights + t rate, 0 <= t <= 1, at which r is start + t along."""
     square = wp.dot(along, along)
     share = ZERO
-    free = int(0)
+    free = wp.int32(0)
     if square > ZERO:
         share = -wp.dot(start, along) / square
         free = 1

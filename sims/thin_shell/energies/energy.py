@@ -123,12 +123,19 @@ def by_autograd(
 
 
 def by_kernel(
-    kernel: Any, local: Tensor, constants: Constants, order: int, project: bool = False
+    kernel: Any,
+    local: Tensor,
+    constants: Constants,
+    order: int,
+    project: bool = False,
+    projects: bool = False,
 ) -> Elements:
-    """Value, gradient and Hessian by one Warp kernel, whose projection clamps all eigenvalues.
+    """Value, gradient and Hessian by one Warp kernel.
 
     The kernel takes local, the constants and the order, and writes value (n,), gradient (n, size)
-    and hessian (n, size, size) as far as the order asks; the others come without elements.
+    and hessian (n, size, size) as far as the order asks; the others come without elements. With
+    `projects` it takes `project` (0 or 1) after the order and has a projection of its own, else all
+    negative eigenvalues are clamped here.
     """
     n, size = local.shape
     value, gradient, hessian = (
@@ -141,11 +148,11 @@ def by_kernel(
     launch(
         kernel,
         n,
-        [*inputs, order],
+        [*inputs, order, *([int(project)] if projects else [])],
         [value, gradient, hessian],
         split=True,
         grain=ELEMENTS_PER_THREAD,
     )
-    if order > 1 and project:
+    if order > 1 and project and not projects:
         hessian = positive_semidefinite(hessian)
     return Elements(value, gradient if order > 0 else None, hessian if order > 1 else None)
