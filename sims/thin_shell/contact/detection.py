@@ -65,8 +65,8 @@ class _Tree:
             grain=GRAIN,
         )
         if self.hierarchy is None or self.refits == REFITS:
-            boxes = (wp.from_torch(corner, dtype=wp.vec3) for corner in (self.lower, self.upper))
-            self.hierarchy = wp.Bvh(*boxes)
+            lower = wp.from_torch(self.lower, dtype=wp.vec3)
+            self.hierarchy = wp.Bvh(lower, wp.from_torch(self.upper, dtype=wp.vec3))
             self.refits = 0
         else:
             self.hierarchy.refit()

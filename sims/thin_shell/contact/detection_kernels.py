@@ -242,7 +242,7 @@ def find_kernel() -> Any:
                     one -= points.shape[0]
                     kind = EDGE
         tree = face_tree
-        vertex = int(0)
+        vertex = wp.int32(0)
         if kind == EDGES:
             tree = edge_tree
             vertex = edges[one, 0]
@@ -254,16 +254,16 @@ def find_kernel() -> Any:
             vertex = edges[one, 1]
             low = wp.min(low, low_corner(positions[vertex], spread[vertex]))
             high = wp.max(high, high_corner(positions[vertex], spread[vertex]))
-        in_tree = kind == FACE or kind == EDGES
-        others = int(0)
+        in_tree = query < points.shape[0] + edges.shape[0]
+        others = wp.int32(0)
         if kind == PLANE:
             others = planes.shape[0]
         if kind == EDGE:
             others = lone_edges.shape[0]
-        found = int(0)
-        other = int(-1)
+        found = wp.int32(0)
+        other = wp.int32(-1)
         search = wp.bvh_query_aabb(tree, low, high)
-        going = True
+        going = wp.bool(True)
         while going:
             if in_tree:
                 going = wp.bvh_query_next(search, other)

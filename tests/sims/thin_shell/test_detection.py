@@ -6,7 +6,6 @@ from itertools import combinations
 import pytest
 import torch
 
-from sims.thin_shell.contact.closest import closest, separation
 from sims.thin_shell.contact.detection import Detection
 from sims.thin_shell.contact.pairs import (
     EDGE_EDGE,
