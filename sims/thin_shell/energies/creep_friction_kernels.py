@@ -1,0 +1,51 @@
+"""Kernel of friction that is regularised in the velocity."""
+
+from functools import cache
+from typing import Any
+
+import warp as wp
+
+from sims.thin_shell.energies.friction_kernels import slid, write_pair
+
+ZERO = wp.constant(wp.float64(0.0))
+ONE = wp.constant(wp.float64(1.0))
+TWO = wp.constant(wp.float64(2.0))
+THREE = wp.constant(wp.float64(3.0))
+
+
+@cache
+def kernel() -> Any:
+    """Value, gradient and Hessian of pairs."""
+    home = wp.get_module(f"{__name__}.float64")
+
+    @wp.kernel(module=home, enable_backward=False)
+    def measure_creep_friction(
+        first: int,
+        local: wp.array2d(dtype=wp.float64),
+        weights: wp.array2d(dtype=wp.float64),
+        anchor: wp.array2d(dtype=wp.float64),
+        normal: wp.array2d(dtype=wp.float64),
+        limit: wp.array(dtype=wp.float64),
+        reach: wp.array(dtype=wp.float64),
+        order: int,
+        value: wp.array(dtype=wp.float64),
+        gradient: wp.array2d(dtype=wp.float64),
+        hessian: wp.array3d(dtype=wp.float64),
+    ):
+        """Value, then gradient (order > 0), then Hessian (order > 1) of one pair."""
+        pair = first + wp.tid()
+        u = slid(pair, local, weights, anchor, normal)
+        distance = wp.length(u)
+        e = reach[pair]
+        law = wp.vec3d(distance, ZERO, ZERO)
+        if distance < e:
+            law[0] = distance * distance * (ONE - distance / (THREE * e)) / e + e / THREE
+            law[1] = (TWO - distance / e) / e
+            if distance > ZERO:
+                law[2] = -ONE / (e * e * distance)
+        else:
+            law[1] = ONE / distance
+            law[2] = -ONE / (distance * distance * distance)
+        write_pair(pair, limit[pair] * law, u, weights, normal, order, value, gradient, hessian)
+
+    return measure_creep_friction

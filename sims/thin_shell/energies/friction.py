@@ -1,0 +1,117 @@
+"""Anchored Coulomb friction: an elastic spring along the surface that slides at its limit.
+
+    W = k/2 |u|^2  while k |u| <= limit,  else  limit |u| - limit^2 / (2 k),
+    u = P (sum_i w_i x_i - anchor),    P = 1 - n n^T.
+
+u is how far the two sides of a pair have slid from where the spring was relaxed, and limit is mu N.
+That is the yield law of `crease` for the displacement, without hardening, a potential of the
+incremental kind for the return map of friction (Simo and Laursen 1992, An augmented Lagrangian
+treatment of contact problems involving friction). `softness` rounds the corner in the same manner.
+Below the limit (times 1 - softness) nothing slides, however long; the force is the spring's.
+
+Weights, anchor, normal and limit are those at the start of a step, see `contact.friction`. So
+friction is symmetric and convex in the positions, and always positive semi-definite.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sims.thin_shell.energies.crease import crease_energy, crease_work
+from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_kernel
+from sims.thin_shell.energies.friction_kernels import kernel
+
+
+def slid(local: Tensor, weights: Tensor, anchor: Tensor, normal: Tensor) -> Tensor:
+    """u (n, 3) [m] of pairs local (n, 12)."""
+    return tangential((weights[:, None] @ local.unflatten(1, (4, 3)))[:, 0] - anchor, normal)
+
+
+def tangential(vectors: Tensor, normal: Tensor) -> Tensor:
+    """Vectors (n, 3) without their part along unit normals (n, 3)."""
+    return vectors - (vectors * normal).sum(1, keepdim=True) * normal
+
+
+def value(
+    local: Tensor,
+    weights: Tensor,
+    anchor: Tensor,
+    normal: Tensor,
+    limit: Tensor,
+    stiffness: Tensor,
+    softness: Tensor,
+) -> Tensor:
+    """Energy (n,) [J] of pairs local (n, 12).
+
+    weights (n, 4), which add up to zero. anchor (n, 3) [m]: sum_i w_i x_i where the spring is
+    relaxed. normal (n, 3), of length one. limit (n,): the largest force [N], 0 for none.
+    stiffness (n,): k [N/m]. softness (n,) in [0, 1).
+    """
+    square = slid(local, weights, anchor, normal).square().sum(1)
+    # without a limit no spring either, also where nothing has slid
+    elastic = 0.5 * stiffness * torch.where((limit > 0) | (square > 0), square, 0.0)
+    return crease_energy(elastic, stiffness, limit / stiffness, torch.zeros_like(limit), softness)
+
+
+def work(
+    local: Tensor,
+    direction: Tensor,
+    weights: Tensor,
+    anchor: Tensor,
+    normal: Tensor,
+    limit: Tensor,
+    stiffness: Tensor,
+    softness: Tensor,
+) -> Tensor:
+    """Derivative (n,) [J] of the energy along a direction (n, 12)."""
+    u = slid(local, weights, anchor, normal)
+    rate = slid(direction, weights, torch.zeros_like(anchor), normal)
+    none = torch.zeros_like(limit)
+    return crease_work(u, rate, stiffness, stiffness, limit / stiffness, none, softness)
+
+
+def evaluate(
+    local: Tensor,
+    constants: Constants,
+    order: int,
+    project: bool = False,
+    extrapolated: Tensor | None = None,
+) -> Elements:
+    """Value, gradient and Hessian by the kernel, which is positive semi-definite as it is."""
+    return by_kernel(kernel(), local, constants, order)
+
+
+def random_pairs(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
+    """Random local (n, 12) with their weights, anchor and normal; |u| is between 0.2 and 2."""
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(count, *shape, generator=generator, dtype=torch.float64)
+
+    def unit() -> Tensor:
+        drawn = torch.randn(count, 3, generator=generator, dtype=torch.float64)
+        return torch.nn.functional.normalize(drawn, dim=1)
+
+    points = torch.randn(count, 4, 3, generator=generator, dtype=torch.float64)
+    s, t = uniform(2).unbind(1)
+    corner = torch.stack([torch.ones_like(s), -s * t, s * t - t, t - 1.0], dim=1)
+    crossed = torch.stack([1.0 - s, s, t - 1.0, -t], dim=1)
+    weights = torch.where((torch.arange(count) % 2 == 0)[:, None], corner, crossed)
+    normal = unit()
+    along = torch.nn.functional.normalize(tangential(unit(), normal), dim=1)
+    moved = (0.2 + 1.8 * uniform(1)) * along + uniform(1) * normal
+    anchor = (weights[:, None] @ points)[:, 0] - moved
+    return points.flatten(1), (weights, anchor, normal)
+
+
+def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
+    """Random pairs that stick or slide, a third of them with a sharp corner."""
+    local, places = random_pairs(generator, count)
+    drawn = torch.rand(3, count, generator=generator, dtype=torch.float64)
+    stiffness, softness = 1.0 + drawn[0], 0.2 + 0.3 * drawn[1]
+    sharp = torch.arange(count) % 3 == 0
+    limit = stiffness * (0.5 + drawn[2])
+    return local, (*places, limit, stiffness, torch.where(sharp, 0.0, softness))
+
+
+FRICTION = Energy("friction", 12, value, evaluate, sample, points=4, vectors=(1, 2), work=work)
