@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geomopt.errors import InputError, as_tensor, check_indices, check_tensor
 from sims.thin_shell.material import Quantity
-from sims.thin_shell.pose import Vector, as_pose, placed
+from sims.thin_shell.pose import Vector, as_pose, as_vector, placed
 
 CORNERS = ((-1, -1, -1), (1, -1, -1), (1, 1, -1), (-1, 1, -1))  # of the lower face of a box
 LOWER, UPPER = ((0, 2, 1), (0, 3, 2)), ((4, 5, 6), (4, 6, 7))  # its faces, outward
@@ -62,7 +62,7 @@ class Body:
         friction: Quantity = 0.5,
     ) -> Body:
         """The half space below a plane through `point` [m], its outward normal `normal`."""
-        up = _vector("normal", normal)
+        up = as_vector("normal", normal)
         if not float(up.detach().norm()) > 0:
             raise InputError(f"normal must be a direction, got {normal!r}")
         up = up / up.norm()
@@ -74,7 +74,7 @@ class Body:
         elif float(up[2]) < 0:
             turn = turn + turn.new_tensor([math.pi, 0.0, 0.0])
         local = up.new_tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-        pose = torch.cat([_vector("point", point), turn])
+        pose = torch.cat([as_vector("point", point), turn])
         return _body(local, pose, planes=[[0, 1, 2]], friction=friction)
 
     @classmethod
@@ -84,7 +84,7 @@ class Body:
         """A sphere around `position` [m]."""
         check_number("radius", radius, 0.0, strict=True)
         local = torch.zeros(1, 3, dtype=torch.float64)
-        pose = torch.cat([_vector("position", position), local[0]])
+        pose = torch.cat([as_vector("position", position), local[0]])
         return _body(local, pose, radius=radius, friction=friction)
 
     @classmethod
@@ -108,7 +108,7 @@ class Body:
     ) -> Body:
         """A box of edge lengths `size` (3,) [m] around its origin, rounded by `radius`, if any,
         outside of them."""
-        sides = _vector("size", size)
+        sides = as_vector("size", size)
         if not bool((sides.detach() > 0).all()):
             raise InputError(f"size must be three positive lengths [m], got {size!r}")
         lower = sides.new_tensor(CORNERS)
@@ -151,13 +151,6 @@ def check_number(name: str, value: Quantity, low: float, strict: bool = False) -
 def _turned(face: Sequence[int], turn: int) -> list[int]:
     """Corners of a face of the box after quarter turns about its axis."""
     return [(corner + turn) % 4 + 4 * (corner // 4) for corner in face]
-
-
-def _vector(name: str, given: Vector) -> Tensor:
-    vector = as_tensor(name, given, "three finite numbers", dtype=torch.float64)
-    if vector.shape != (3,) or not bool(vector.detach().isfinite().all()):
-        raise InputError(f"{name} must be three finite numbers, got {given!r}")
-    return vector
 
 
 def _body(

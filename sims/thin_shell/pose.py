@@ -33,6 +33,14 @@ def at(*position: float) -> Tensor:
     return torch.tensor([*position, 0.0, 0.0, 0.0], dtype=torch.float64)
 
 
+def as_vector(name: str, given: Vector) -> Tensor:
+    """Three finite numbers as (3,) float64; raises InputError for anything else."""
+    vector = as_tensor(name, given, "three finite numbers", dtype=torch.float64)
+    if vector.shape != (3,) or not bool(vector.detach().isfinite().all()):
+        raise InputError(f"{name} must be three finite numbers, got {given!r}")
+    return vector
+
+
 def as_pose(given: Vector) -> Tensor:
     """A pose (6,) float64 of six numbers; raises InputError for anything else."""
     allowed = "six finite numbers, a position [m] and a rotation vector [rad]"

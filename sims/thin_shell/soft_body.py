@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,10 +12,12 @@ from torch import Tensor
 from geomopt.errors import InputError, as_tensor, check_indices, check_tensor
 from sims.thin_shell.bodies import check_number
 from sims.thin_shell.material import Quantity, check_quantity, of_each
-from sims.thin_shell.pose import as_pose, at, placed
+from sims.thin_shell.pose import Vector, as_pose, as_vector, at, placed
+from sims.thin_shell.solids import ball_mesh, block_mesh, dome_mesh
 
 THINNEST = 1e-9  # of the longest edge cubed: a tetrahedron with less volume is degenerate
 SIDES = ((0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3))  # of a tetrahedron, outward
+CLOSE = 1e-9  # of the way to the surface
 LISTED = 10  # elements that an error names at most
 
 
@@ -93,6 +97,77 @@ class SoftBody:
         set_field(self, "lone_edges", tetrahedra.new_zeros(0, 2))
         set_field(self, "planes", tetrahedra.new_zeros(0, 3))
 
+    @classmethod
+    def fingertip(
+        cls,
+        width: Quantity = 0.015,
+        height: Quantity = 0.0074,
+        young: Quantity = 3e5,
+        poisson: Quantity = 0.2,
+        density: Quantity = 2000.0,
+        cells: int = 7,
+        core: float = 0.4,
+        pose: Vector = (0.0,) * 6,
+        friction: Quantity = 1.0,
+    ) -> SoftBody:
+        """A dome that its base moves: half an ellipsoid below the plane z = 0 of its own frame.
+
+        The base is a disc of diameter `width` [m] around the origin, the tip lies at z = -`height`.
+        Driven are the base and a stiff core, all within a `core` of the way to the surface, in
+        [0, 1). cells: layers from the origin to the surface, 4 cells^3 tetrahedra.
+        """
+        for name, size in (("width", width), ("height", height)):
+            check_number(name, size, 0.0, strict=True)
+        if isinstance(core, bool) or not isinstance(core, int | float) or not 0 <= core < 1:
+            raise InputError(f"core must be a number in [0, 1), got {core!r}")
+        half = torch.as_tensor(width, dtype=torch.float64).reshape(()) / 2
+        axes = torch.stack([half, half, torch.as_tensor(height).to(half).reshape(())])
+        local, tetrahedra = dome_mesh(axes, _checked_count("cells", cells))
+        layer = (local / axes).detach().norm(dim=1)
+        driven = (local[:, 2] == 0) | (layer < core + CLOSE)
+        return cls(local, tetrahedra, young, poisson, density, friction, driven, as_pose(pose))
+
+    @classmethod
+    def block(
+        cls,
+        size: Vector,
+        cells: tuple[int, int, int],
+        young: Quantity,
+        poisson: Quantity,
+        density: Quantity,
+        **options: Any,
+    ) -> SoftBody:
+        """A box of edge lengths `size` (3,) [m] around its origin, cut into `cells` along x, y, z.
+
+        options: the others of this class.
+        """
+        sides = as_vector("size", size)
+        if not bool((sides.detach() > 0).all()):
+            raise InputError(f"size must be three positive lengths [m], got {size!r}")
+        if not isinstance(cells, Sequence) or len(cells) != 3:
+            raise InputError(f"cells must be three positive whole numbers, got {cells!r}")
+        x, y, z = (_checked_count("cells", count) for count in cells)
+        return cls(*block_mesh(sides, (x, y, z)), young, poisson, density, **options)
+
+    @classmethod
+    def ball(
+        cls,
+        radius: Quantity,
+        young: Quantity,
+        poisson: Quantity,
+        density: Quantity,
+        cells: int = 4,
+        **options: Any,
+    ) -> SoftBody:
+        """A ball of a radius [m] around its origin, 8 cells^3 tetrahedra.
+
+        options: the others of this class.
+        """
+        check_number("radius", radius, 0.0, strict=True)
+        axes = torch.as_tensor(radius, dtype=torch.float64).reshape(()).expand(3)
+        mesh = ball_mesh(axes, _checked_count("cells", cells))
+        return cls(*mesh, young, poisson, density, **options)
+
     def moved(self, pose: Tensor) -> Tensor:
         """Where its vertices (P, 3) would be if all were driven, in a pose (6,)."""
         return placed(self.local, pose)
@@ -123,6 +198,12 @@ class SoftBody:
         """A quantity for each tetrahedron (T,)."""
         count, device = len(self.tetrahedra), self.tetrahedra.device
         return of_each(name, getattr(self, name), count, "tetrahedra", device)
+
+
+def _checked_count(name: str, count: object) -> int:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise InputError(f"{name} must be whole and positive, got {count!r}")
+    return count
 
 
 def _edges(vertices: Tensor, tetrahedra: Tensor) -> Tensor:
