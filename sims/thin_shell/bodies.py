@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from geomopt.errors import InputError, as_tensor, check_indices, check_tensor
+from geomopt.errors import InputError, check_indices, check_tensor
 from sims.thin_shell.material import Quantity
 from sims.thin_shell.pose import Vector, as_pose, as_vector, placed
 

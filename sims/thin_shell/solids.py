@@ -22,6 +22,8 @@ RINGS = [[0, 3, 1, 5, 4, 2], [1, 4, 2, 3, 5, 0], [2, 5, 0, 4, 3, 1]]
 # a cube as five tetrahedra, around the corners 0, 3, 5 and 6 of those numbered by 4 x + 2 y + z
 FIVE = [[0, 4, 2, 1], [3, 1, 2, 7], [5, 1, 7, 4], [6, 2, 4, 7], [1, 4, 2, 7]]
 
+SIGNS = torch.tensor([1, -1])
+
 
 def block_mesh(size: Tensor, cells: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """vertices (P, 3) and tetrahedra (T, 4) of a box of edge lengths `size` (3,) around the origin.
@@ -46,12 +48,12 @@ def ball_mesh(axes: Tensor, cells: int) -> tuple[Tensor, Tensor]:
 
     axes (3,): half lengths. cells: along each half axis.
     """
-    return _octants(axes, cells, list(product((1, -1), repeat=3)))
+    return _octants(axes, cells, torch.cartesian_prod(SIGNS, SIGNS, SIGNS))
 
 
 def dome_mesh(axes: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     """The lower half, z <= 0, of `ball_mesh`: (4 cells^3, 4) tetrahedra."""
-    return _octants(axes, cells, [(x, y, -1) for x, y in product((1, -1), repeat=2)])
+    return _octants(axes, cells, torch.cartesian_prod(SIGNS, SIGNS, SIGNS[1:]))
 
 
 def dihedral_angles(vertices: Tensor, tetrahedra: Tensor) -> Tensor:
@@ -73,19 +75,21 @@ def oriented(vertices: Tensor, tetrahedra: Tensor) -> Tensor:
     return torch.where((volumes > 0)[:, None], tetrahedra, tetrahedra[:, [0, 2, 1, 3]])
 
 
-def _octants(axes: Tensor, cells: int, signs: list[tuple[int, int, int]]) -> tuple[Tensor, Tensor]:
+def _octants(axes: Tensor, cells: int, signs: Tensor) -> tuple[Tensor, Tensor]:
+    """One octant of x, y, z >= 0, times each of the signs (n, 3), as one mesh."""
     lattice = torch.cartesian_prod(*(torch.arange(cells + 1),) * 3)
     unit = _on_spheres(lattice, cells)
     parts = _octant(lattice, unit, cells)
     keys, pieces = [], []
-    for sign in torch.tensor(signs):
+    for sign in signs:
         points = lattice[parts] * sign + cells
         keys.append((points * torch.tensor([(2 * cells + 1) ** 2, 2 * cells + 1, 1])).sum(-1))
         pieces.append(unit[parts] * sign)
     key, numbers = torch.unique(torch.cat(keys), return_inverse=True)
     local = unit.new_zeros(len(key), 3)
     local[numbers] = torch.cat(pieces)
-    return local.to(axes) * axes, oriented(local, numbers).to(axes.device)
+    # no negative zeros
+    return local.to(axes) * axes + 0.0, oriented(local, numbers).to(axes.device)
 
 
 def _on_spheres(lattice: Tensor, cells: int) -> Tensor:
