@@ -115,8 +115,12 @@ def safe_share(
         if gap <= ZERO or gap < LEFT * start:
             return safe
         safe = share
+        if safe == ONE:
+            return ONE
+        # near the end a step to the least gap would take for ever; longer ones may end too near
+        far = gap > TWO * AIM * start
         closed = SCALE * gap
-        if gap > TWO * AIM * start:
+        if far:
             closed = gap - AIM * start
         n = found.apart / distance
         ahead = TWO
@@ -135,7 +139,7 @@ def safe_share(
                     ahead = TWO
                 else:
                     ahead = wp.max(ahead, closed / rate)
-        if share + ahead >= ONE:
+        if far and share + ahead >= ONE:
             return ONE
-        share += ahead
+        share = wp.min(share + ahead, ONE)
     return safe

@@ -6,7 +6,9 @@ from itertools import combinations
 import pytest
 import torch
 
+from geomopt.launch import Vectors, launch
 from sims.thin_shell.contact.detection import Detection
+from sims.thin_shell.contact.detection_kernels import share_kernel
 from sims.thin_shell.contact.pairs import (
     EDGE_EDGE,
     VERTEX_EDGE,
@@ -123,15 +125,136 @@ def test_all_near_pairs_are_found_in_order(brute, reach):
     assert torch.equal(found, expected(detection, brute, positions, radius, reach))
 
 
+def least_share(detection, every, positions, move, radius):
+    """The least share of all pairs, without a list."""
+    far = torch.full((len(every.kind),), -torch.inf, dtype=torch.float64)
+    shares = torch.empty_like(far)
+    at_rest = 2 * detection.offsets(every, torch.full_like(radius, 1e9))
+    launch(
+        share_kernel(),
+        len(far),
+        [
+            *every,
+            far,
+            at_rest,
+            detection.surface.component.int(),
+            radius,
+            Vectors(positions),
+            Vectors(torch.zeros_like(positions)),
+            Vectors(move),
+        ],
+        [shares],
+    )
+    return float(shares.min())
+
+
 def test_the_list_serves_while_vertices_move(brute):
+    """Small and large moves in turn, free ones, and steps that went where nobody asked."""
     surface, positions, radius = scene()
     detection = Detection(surface)
+    # from where there is room, so that moves are not cut to nothing
+    positions = surface.rest.clone()
+    positions[surface.component == OTHER, 2] += 0.1
+    positions[surface.component == SPHERE, 2] -= 0.1
+    positions[surface.component == FLOOR, 2] -= 1.0
     generator = torch.Generator().manual_seed(0)
-    reach = 0.02
-    for step in range(30):
-        size = 10 ** -(1 + step % 4 / 2)
+    reach, cut = 0.02, 0
+    for step in range(40):
+        size = 10 ** -(1 + step % 5 / 2)
         push = size * torch.randn(positions.shape, generator=generator, dtype=torch.float64)
-        share, _ = detection.share(positions, push, radius) if step % 3 else (1.0, None)
-        positions = positions + max(share, 0.5) * push
+        push[surface.held] *= step % 2
+        push += torch.randn(3, generator=generator, dtype=torch.float64)
+        share, limit = detection.share(positions, push, radius)
+        assert share == least_share(detection, brute, positions, push, radius)
+        assert (share < 1) == (limit is not None)
+        if limit is not None:
+            cut += 1
+            before = detection.gaps(positions, limit, radius)
+            after = detection.gaps(positions + share * push, limit, radius)
+            assert 0.1 * float(before) <= float(after) < 0.9 * float(before)
+        positions = positions + share * (1 if step % 7 else 0.5) * push
         found = rows_of(detection.near(positions, radius, reach))
         assert torch.equal(found, expected(detection, brute, positions, radius, reach))
+    assert 5 < cut < 35
+
+
+def test_radii_may_change(brute):
+    surface, positions, radius = scene()
+    detection = Detection(surface)
+    for factor in (1.0, 2.0, 0.5):
+        found = rows_of(detection.near(positions, factor * radius, 0.02))
+        assert torch.equal(found, expected(detection, brute, positions, factor * radius, 0.02))
+
+
+def test_neighbours_of_a_fine_mesh_are_left_alone_at_rest():
+    """Cells of a tenth of the thickness, and a range beyond that."""
+    surface, _, _ = scene()
+    radius = torch.full((5,), 0.5, dtype=torch.float64)
+    detection = Detection(surface)
+    pairs = detection.near(surface.rest, radius, 10.0)
+    first, second = detection._components(pairs)
+    own = Pairs(pairs.kind[first == second], pairs.vertices[first == second])
+    gaps = detection.gaps(surface.rest, own, radius)
+    assert len(gaps) > 1000
+    assert bool((detection.ranges(own, 1.0) < gaps).all())
+
+
+def test_offsets_and_ranges_have_derivatives():
+    """In radii and in places at rest, where no two candidates for the least are equal."""
+    surface, _, radius = scene()
+    rest = surface.rest.clone()
+    rest += 1e-2 * torch.randn(rest.shape, generator=torch.Generator().manual_seed(1)).double()
+    pairs = Detection(surface).near(rest, radius, 0.05)
+    pairs = Pairs(pairs.kind[::23], pairs.vertices[::23])
+
+    def measure(rest, radius, reach):
+        detection = Detection(replace(surface, rest=rest))
+        return detection.offsets(pairs, radius), detection.ranges(pairs, reach)
+
+    reach = torch.tensor(0.03, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        measure, (rest.requires_grad_(), (10 * radius).requires_grad_(), reach)
+    )
+
+
+def test_surfaces_without_faces_or_edges():
+    """Points over a floor alone, and a surface of nothing."""
+    none = torch.zeros(0, 3, dtype=torch.int64)
+    positions = torch.tensor(
+        [[0, 0, 0.1], [5, 0, 0.3], [0, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=torch.float64
+    )
+    surface = Surface(
+        points=torch.tensor([0, 1]),
+        edges=none[:, :2],
+        faces=none,
+        planes=torch.tensor([[2, 3, 4]]),
+        lone_edges=none[:, :2],
+        component=torch.tensor([0, 0, 1, 1, 1]),
+        held=torch.tensor([False, False, True, True, True]),
+        collides=torch.ones(2, 2, dtype=torch.bool),
+        rest=positions,
+    )
+    radius = torch.tensor([0.05, 0.0], dtype=torch.float64)
+    move = torch.zeros_like(positions)
+    move[:2, 2] = -0.1
+    detection = Detection(surface)
+    share, limit = detection.share(positions, move, radius)
+    assert 0.44 < share < 0.45
+    assert limit is not None
+    assert limit.vertices.tolist() == [[0, 2, 3, 4]]
+    assert detection.near(positions, radius, 0.2).vertices.tolist() == [[0, 2, 3, 4]]
+    detection = Detection(replace(surface, points=none[:, 0], planes=none))
+    assert detection.share(positions, move, radius) == (1.0, None)
+    assert len(detection.near(positions, radius, 0.2).kind) == 0
+
+
+def test_devices_agree(brute, device):
+    surface, positions, radius = scene(device)
+    detection = Detection(surface)
+    found = rows_of(detection.near(positions, radius, 0.02)).cpu()
+    host = Detection(scene()[0])
+    assert torch.equal(found, rows_of(host.near(positions.cpu(), radius.cpu(), 0.02)))
+    push = torch.zeros_like(positions)
+    push[0, 2] = -0.1
+    share, _ = detection.share(positions, push, radius)
+    assert share == pytest.approx(host.share(positions.cpu(), push.cpu(), radius.cpu())[0])
