@@ -120,8 +120,10 @@ class SoftBody:
             check_number(name, size, 0.0, strict=True)
         if isinstance(core, bool) or not isinstance(core, int | float) or not 0 <= core < 1:
             raise InputError(f"core must be a number in [0, 1), got {core!r}")
-        half = torch.as_tensor(width, dtype=torch.float64).reshape(()) / 2
-        axes = torch.stack([half, half, torch.as_tensor(height).to(half).reshape(())])
+        across, down = (
+            torch.as_tensor(size, dtype=torch.float64).reshape(()) for size in (width, height)
+        )
+        axes = torch.stack([across / 2, across / 2, down.to(across.device)])
         local, tetrahedra = dome_mesh(axes, _checked_count("cells", cells))
         layer = (local / axes).detach().norm(dim=1)
         driven = (local[:, 2] == 0) | (layer < core + CLOSE)
