@@ -101,7 +101,8 @@ def work(
 
 
 def normal_force(
-    local: Tensor,
+    points: Tensor,
+    weights: Tensor,
     kind: Tensor,
     stiffness: Tensor,
     reach: Tensor,
@@ -110,10 +111,10 @@ def normal_force(
 ) -> Tensor:
     """-dB/dg (n,) [N], what a pair pushes with along its normal, differentiable in everything.
 
-    The constants are those of `value`. Zero out of range and where a pair touches.
+    points (n, 4, 3) [m] and the weights (n, 4) of `closest`; the rest as in `value`. Zero out of
+    range and where a pair touches.
     """
-    points = local.unflatten(1, (4, 3))
-    active, y = _active(gap(points, closest(points, kind), offset), reach)
+    active, y = _active(gap(points, weights, offset), reach)
     force = -stiffness * reach * _slope(y) * _mollifier(points, kind, parallel)[0]
     return torch.where(active, force, 0.0)
 

@@ -1,6 +1,7 @@
 """Coulomb friction that is regularised in the velocity: smooth, without memory, and it creeps.
 
-    W = limit f0(|u|),    f0(y) = y  for y > reach,  else  -y^3 / (3 reach^2) + y^2 / reach + reach/3,
+    W = limit f0(|u|),
+    f0(y) = y  for y > reach,  else  -y^3 / (3 reach^2) + y^2 / reach + reach / 3,
 
 with u of `friction`, from an anchor at the start of the step, and reach = eps_v h, the speed below
 which friction counts as sticking, times the step (Li et al. 2020, Incremental potential contact,
