@@ -15,6 +15,8 @@ an edge, `rolling`, does not count there, as its turns are in u.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor
 
@@ -22,61 +24,88 @@ from sims.thin_shell.contact.closest import closest, normal, separation
 from sims.thin_shell.contact.pairs import EDGE_EDGE, VERTEX_EDGE, Pairs, pair_keys
 from sims.thin_shell.energies.barrier import normal_force
 from sims.thin_shell.energies.crease import flow
-from sims.thin_shell.energies.energy import Constants
-from sims.thin_shell.energies.friction import slid, tangential
+from sims.thin_shell.energies.creep_friction import CREEP
+from sims.thin_shell.energies.energy import Constants, Energy
+from sims.thin_shell.energies.friction import FRICTION, slid, tangential
 
 SKEW = 1e-6  # sine between two directions below which they span no plane
 
 
-def friction_constants(
-    positions: Tensor,
+@dataclass(frozen=True, eq=False)
+class Friction:
+    """Friction of m pairs over one step: its energy and the constants of it.
+
+    rolling (m,) [m]: radii, added up, of those bodies of a pair whose turns are in its anchor.
+    """
+
+    energy: Energy
+    constants: Constants
+    rolling: Tensor | None = None
+
+    @property
+    def plain(self) -> Friction:
+        """The same without the graphs of its constants."""
+        constants = tuple(constant.detach() for constant in self.constants)
+        rolling = None if self.rolling is None else self.rolling.detach()
+        return replace(self, constants=constants, rolling=rolling)
+
+
+def lagged(
+    start: Tensor,
     pairs: Pairs,
     barrier: Constants,
     friction: Tensor,
     slip: Tensor,
-    turn: Tensor,
-    regularisation: Constants,
-) -> Constants:
-    """The constants of `energies.friction` or `energies.creep_friction` for n pairs.
+    turn: Tensor | None = None,
+    *,
+    grip: Tensor | float,
+    softness: Tensor | float,
+    creep: float | None = None,
+    rolling: Tensor | None = None,
+) -> Friction:
+    """Friction of m pairs in a step from `start`, differentiable in all tensors.
 
-    positions (V, 3) [m] at the start of the step. barrier: the constants of `energies.barrier` from
-    the kind on. friction (n,): mu. slip (n, 3) [m]: of the springs, zero without memory. turn
-    (n, 3) [m]: how far the point of contact of bodies with a radius moves in the step as they turn,
-    first primitive less second, so that the pair slides by sum_i w_i dx_i + turn. regularisation:
-    (stiffness, softness) or (reach,), (n,) each, which come last. All is differentiable.
+    start (V, 3) [m]: positions. barrier: the constants of `energies.barrier` from the kind on.
+    friction (m,): mu. slip (m, 3) [m]: of the springs. turn (m, 3) [m]: how far the point of
+    contact of bodies with a radius moves as they turn in the step, first primitive less second, so
+    that a pair slides by sum_i w_i dx_i + turn. grip: stiffness of the springs over that of the
+    barrier. softness in [0, 1): of the corner between sticking and sliding. creep [m]: how far a
+    contact goes in a step below which it counts as sticking, for friction regularised in the
+    velocity, which has no springs. rolling (m,) as in `Friction`.
     """
-    points = positions[pairs.vertices]
+    points = start[pairs.vertices]
     weights = closest(points, pairs.kind)
     axis = normal(points, weights)
-    # sum_i w_i x_i is along the normal at the start, so nothing of it is left in the plane
-    anchor = -tangential(slip + turn, axis)
     limit = friction * normal_force(points, weights, *barrier)
-    return weights, anchor, axis, limit, *regularisation
+    before = slip if creep is None else torch.zeros_like(slip)
+    # sum_i w_i x_i is along the normal at the start, so nothing of it is left in the plane
+    anchor = -tangential(before if turn is None else before + turn, axis)
+    places = weights, anchor, axis, limit
+    if creep is not None:
+        return Friction(CREEP, (*places, torch.full_like(limit, creep)))
+    stiffness = grip * barrier[1]
+    corner = torch.as_tensor(softness).to(stiffness).expand_as(stiffness)
+    return Friction(FRICTION, (*places, stiffness, corner), rolling)
 
 
-def carried(
-    start: Tensor,
-    end: Tensor,
-    pairs: Pairs,
-    constants: Constants,
-    rolling: Tensor | None = None,
-) -> Tensor:
-    """The slip (n, 3) [m] of anchored pairs after a step, in the directions of its end.
+def carried(start: Tensor, end: Tensor, pairs: Pairs, friction: Friction) -> Tensor:
+    """The slip (m, 3) [m] after a step, in the directions of its end; zero without springs.
 
-    start, end (V, 3) [m]: positions. constants: of `friction_constants` with (stiffness, softness).
-    rolling (n,) [m]: the radii, added up, of those bodies of a pair whose turns are in `turn`.
-    Differentiable in all of them; no NaN for pairs that have gone apart.
+    start, end (V, 3) [m]: positions. Differentiable in these and in what `lagged` was given; no NaN
+    for pairs that have gone apart.
     """
-    weights, _, axis, limit, stiffness, softness = constants
+    if friction.energy is CREEP:
+        return end.new_zeros(len(pairs.kind), 3)
+    weights, _, axis, limit, stiffness, softness = friction.constants
     before, after = start[pairs.vertices], end[pairs.vertices]
     axis_after = normal(after, closest(after, pairs.kind))
     turned = _turn(pairs, before, after, axis, axis_after)
     length = (separation(before, weights) * axis).sum(1)
-    if rolling is not None:
-        length = length - rolling
+    if friction.rolling is not None:
+        length = length - friction.rolling
     lever = length[:, None] * axis
     tilt = (turned @ lever[:, :, None])[:, :, 0] - lever
-    slide = slid(after.flatten(1), *constants[:3]) - tangential(tilt, axis)
+    slide = slid(after.flatten(1), *friction.constants[:3]) - tangential(tilt, axis)
     plastic, _ = flow(
         slide, stiffness, stiffness, limit / stiffness, torch.zeros_like(limit), softness
     )
@@ -114,22 +143,18 @@ def _turn(pairs: Pairs, before: Tensor, after: Tensor, axis: Tensor, axis_after:
     return torch.where(spanned[:, None, None], material, smallest)
 
 
-def transported(
-    old: Pairs, slip: Tensor, stiffness: Tensor, new: Pairs, component: Tensor
-) -> Tensor:
-    """The slip (m, 3) [m] with which new pairs start, from that of the n old ones.
+def transported(old: Pairs | None, slip: Tensor | None, new: Pairs, component: Tensor) -> Tensor:
+    """The slip (m, 3) [m] with which new pairs start, from that (n, 3) of the n old ones, if any.
 
-    A pair that was there keeps its own. Else it takes that of the old pair with the largest force
-    stiffness (n,) [N/m] times |slip| (n, 3) among those of the same first vertex (or the same first
-    edge) with the same other component; else none. component (V,): of each vertex. Differentiable
-    in the slip.
+    A pair that was there keeps its own. Else it takes the largest of the old pairs with the same
+    first vertex (or the same first edge) and the same other component; else none. component (V,):
+    of each vertex. Differentiable in the slip.
     """
-    if not len(old.kind) or not len(new.kind):
-        return slip.new_zeros(len(new.kind), 3)
+    if old is None or slip is None or not len(slip):
+        return torch.zeros(len(new.kind), 3, dtype=torch.float64, device=component.device)
     same, known = _last(pair_keys(old), pair_keys(new))
     known = known & (old.vertices[same] == new.vertices).all(1) & (old.kind[same] == new.kind)
-    force = stiffness.detach() * slip.detach().square().sum(1).sqrt()
-    rising = torch.argsort(force, stable=True)
+    rising = torch.argsort(slip.detach().square().sum(1), stable=True)
     near, met = _last(_sides(old, component)[rising], _sides(new, component))
     taken = slip[torch.where(known, same, rising[near])]
     return torch.where((known | met)[:, None], taken, 0.0)
