@@ -124,7 +124,7 @@ class SoftBody:
             torch.as_tensor(size, dtype=torch.float64).reshape(()) for size in (width, height)
         )
         axes = torch.stack([across / 2, across / 2, down.to(across.device)])
-        local, tetrahedra = dome_mesh(axes, _checked_count("cells", cells))
+        local, tetrahedra = dome_mesh(axes, checked_count("cells", cells))
         layer = (local / axes).detach().norm(dim=1)
         driven = (local[:, 2] == 0) | (layer < core + CLOSE)
         return cls(local, tetrahedra, young, poisson, density, friction, driven, as_pose(pose))
@@ -148,7 +148,7 @@ class SoftBody:
             raise InputError(f"size must be three positive lengths [m], got {size!r}")
         if not isinstance(cells, Sequence) or len(cells) != 3:
             raise InputError(f"cells must be three positive whole numbers, got {cells!r}")
-        x, y, z = (_checked_count("cells", count) for count in cells)
+        x, y, z = (checked_count("cells", count) for count in cells)
         return cls(*block_mesh(sides, (x, y, z)), young, poisson, density, **options)
 
     @classmethod
@@ -167,7 +167,7 @@ class SoftBody:
         """
         check_number("radius", radius, 0.0, strict=True)
         axes = torch.as_tensor(radius, dtype=torch.float64).reshape(()).expand(3)
-        mesh = ball_mesh(axes, _checked_count("cells", cells))
+        mesh = ball_mesh(axes, checked_count("cells", cells))
         return cls(*mesh, young, poisson, density, **options)
 
     def moved(self, pose: Tensor) -> Tensor:
@@ -202,7 +202,8 @@ class SoftBody:
         return of_each(name, getattr(self, name), count, "tetrahedra", device)
 
 
-def _checked_count(name: str, count: object) -> int:
+def checked_count(name: str, count: object) -> int:
+    """Return `count` if it is a positive whole number; raises InputError."""
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise InputError(f"{name} must be whole and positive, got {count!r}")
     return count
