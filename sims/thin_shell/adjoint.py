@@ -25,7 +25,9 @@ import torch
 from torch import Tensor
 
 from geomopt.linear import Solver
-from sims.thin_shell.bending import Term, Values, references, yielded
+from sims.thin_shell.bending import Values, references, yielded
+from sims.thin_shell.contact.near import Near
+from sims.thin_shell.contact.touching import Contacts, Touching
 from sims.thin_shell.energies.energy import virtual_work
 from sims.thin_shell.linearised import Linearised
 from sims.thin_shell.model import Model
@@ -43,7 +45,7 @@ class Step:
 
     factor: mass is multiplied by this [1/s^2], None for an equilibrium. time_step [s]: of the
     viscous potential, None for none. tolerance [m]: Newton's. reactions: whether they are asked
-    for.
+    for. contacts: where surfaces touch, None for a scene without contact.
     """
 
     model: Model
@@ -52,20 +54,46 @@ class Step:
     time_step: float | None
     tolerance: float
     reactions: bool = False
-    ended: list[Solution] = field(default_factory=list)
+    contacts: Contacts | None = None
+    ended: list[tuple[Solution, Near | None]] = field(default_factory=list)
 
     @property
     def solution(self) -> Solution:
         """How Newton's method ended in the forward solve."""
-        return self.ended[-1]
+        return self.ended[-1][0]
 
-    def terms(self, values: Values) -> list[Term]:
-        """The elements under these values."""
-        return self.model.terms(values, self.time_step)
+    def system(
+        self,
+        values: Values,
+        loads: Tensor,
+        inertia: Tensor | None = None,
+        predicted: Tensor | None = None,
+    ) -> System:
+        """The potential under these values, with what touches at the solution if there is one."""
+        terms = self.model.terms(values, self.time_step)
+        touching = None
+        if self.contacts is not None:
+            near = self.ended[-1][1] if self.ended else None
+            touching = Touching.of(self.contacts, values, near)
+        return System(self.model, terms, self.solver, loads, inertia, predicted, touching)
+
+    def outputs(self, unknowns: Tensor, values: Values, system: System) -> list[Tensor]:
+        """Angles, slip and creases that follow from a solution."""
+        bending = self.model.bending
+        angles = bending.angles(unknowns, values)
+        slip = unknowns.new_zeros(0, 3)
+        if system.touching is not None:
+            slip = system.touching.slip(self.model.split(unknowns)[0])
+        return [
+            angles,
+            slip,
+            *(yielded(angles, values, bending.order) if self.model.plastic else ()),
+        ]
 
 
 class Solved(NamedTuple):
     """positions (V, 3), angles (n, k), plastic_angles (n, k) and accumulated (n,) after a solve;
+    slip (m, 3) [m], how far what touched at the start has moved within what friction holds;
     reactions (V, 3) [N]: what elements pull at held coordinates, less the loads; no rows where not
     asked for."""
 
@@ -73,6 +101,7 @@ class Solved(NamedTuple):
     angles: Tensor
     plastic_angles: Tensor
     accumulated: Tensor
+    slip: Tensor
     reactions: Tensor
 
 
@@ -81,14 +110,14 @@ def solve_step(step: Step, inputs: Values) -> Solved:
 
     inputs: the model's values and start (V, 3), start_angles, plastic_angles, accumulated; weight
     (V, 3), and where there are any forces (V, 3), moments (E,), predicted (V, 3), mass (V,);
-    targets (V, 3), read at held coordinates. Differentiable once in all of them, in reverse and in
-    forward mode.
+    targets (V, 3), read at held coordinates; with contact slip (m, 3) and turns (B, 3, 3), see
+    `contact`. Differentiable once in all of them, in reverse and in forward mode.
     """
     count = 3 * len(step.model.scene.vertices)
-    unknowns, angles, pulls, *creases = _Solve.apply(step, tuple(inputs), *inputs.values())  # pyright: ignore[reportGeneralTypeIssues]
+    unknowns, pulls, angles, slip, *creases = _Solve.apply(step, tuple(inputs), *inputs.values())  # pyright: ignore[reportGeneralTypeIssues]
     plastic, accumulated = creases or (inputs["plastic_angles"], inputs["accumulated"])
     positions, reactions = (part[:count].reshape(-1, 3) for part in (unknowns, pulls))
-    return Solved(positions, angles, plastic, accumulated, reactions)
+    return Solved(positions, angles, plastic, accumulated, slip, reactions)
 
 
 def _values(inputs: Values) -> Values:
@@ -122,7 +151,7 @@ def _inertia(step: Step, inputs: Values) -> Tensor | None:
 
 
 class _Solve(torch.autograd.Function):
-    """Unknowns, angles, reactions (size,), and where a material yields plastic angles, accumulated.
+    """Unknowns, reactions (size,), angles, slip, and where a material yields its creases.
 
     For backward the unknowns are kept, and inputs, which are shared with the model or with the
     state before.
@@ -137,24 +166,23 @@ class _Solve(torch.autograd.Function):
         still = torch.zeros_like(turns)
         inertia = _inertia(step, inputs)
         predicted = None if inertia is None else _spread(model, inputs["predicted"])
-        system = System(model, step.terms(values), _loads(model, inputs), inertia, predicted)
+        system = step.system(values, _loads(model, inputs), inertia, predicted)
         find = settle if inertia is None else solve
         solution = find(
             system,
             torch.cat([inputs["start"].flatten(), turns]),
             torch.cat([inputs["targets"].flatten(), still]),
-            step.solver,
             step.tolerance,
         )
         unknowns = solution.unknowns
+        system = system.around(unknowns)
+        near = None if system.touching is None else system.touching.near
         # records of solutions outlive the unknowns that they would hold
-        step.ended.append(solution._replace(unknowns=unknowns.new_zeros(0)))
+        step.ended.append((solution._replace(unknowns=unknowns.new_zeros(0)), near))
         pulls = unknowns.new_zeros(0)
         if step.reactions:
             pulls = torch.where(model.free, 0.0, system.assemble(unknowns, 1).gradient)
-        angles = model.bending.angles(unknowns, values)
-        creases = yielded(angles, values, model.bending.order) if model.plastic else ()
-        return unknowns, angles, pulls, *creases
+        return unknowns, pulls, *step.outputs(unknowns, values, system)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -215,34 +243,33 @@ def _pull_back(
     with torch.enable_grad():
         values = {n: t.detach().requires_grad_(n in wanted) for n, t in _values(saved).items()}
         values["references"] = references(model.scene, values)
-        terms = step.terms(values)
-    plain = [t._replace(constants=tuple(c.detach() for c in t.constants)) for t in terms]
-    system = System(model, plain, _loads(model, saved))
-    at = Linearised.at(system, unknowns, _inertia(step, saved), step.solver)
+        system = step.system(values, _loads(model, saved))
+    at = Linearised.at(system.plain, unknowns, _inertia(step, saved))
 
     names = [name for name, tensor in values.items() if tensor.is_leaf and tensor.requires_grad]
-    incoming, *direct = _after(model, unknowns, values, gradients, [values[n] for n in names])
+    leaves = [values[name] for name in names]
+    incoming, *direct = _after(step, unknowns, values, system, gradients, leaves)
     found = {name: part for name, part in zip(names, direct, strict=True) if part is not None}
     if gradients[0] is not None:
         incoming = gradients[0] if incoming is None else incoming + gradients[0]
     if incoming is None:
         incoming = torch.zeros_like(unknowns)
-    held = None if gradients[2] is None else torch.where(model.free, 0.0, -gradients[2])
+    held = None if gradients[1] is None else torch.where(model.free, 0.0, -gradients[1])
     y = at.solve(incoming, held)
     at.flag()
 
     with torch.enable_grad():
         works = [
-            virtual_work(term.energy, unknowns[block], y[block], term.constants).sum()
-            for term in terms
+            virtual_work(
+                term.energy, system.local(term, unknowns), system.local(term, y), term.constants
+            ).sum()
+            for term in system.terms
             if any(constant.requires_grad for constant in term.constants)
-            for block in [model.blocks[term.block]]
         ]
         if "start" in wanted and "moments" in saved:
             works.append(_drift_work(model, unknowns, y, values["start"], saved["moments"]))
         works = [work for work in works if work.requires_grad]
         if works:
-            leaves = [values[name] for name in names]
             parts = torch.autograd.grad(torch.stack(works).sum(), leaves, allow_unused=True)
             for name, part in zip(names, parts, strict=True):
                 if part is not None:
@@ -255,7 +282,7 @@ def _pull_back(
     if step.factor is not None and "mass" in wanted:
         # at the solution inertia balances the rest: factor m (x - predicted) = loads - dP/dx
         pull = (at.gradient[:count].reshape(-1, 3) * moved).sum(dim=1)
-        found["mass"] = pull / saved["mass"]
+        found["mass"] = pull / torch.where(saved["mass"] > 0, saved["mass"], torch.inf)
     if "targets" in wanted and not bool(model.free[:count].all()):
         reaction = torch.where(model.free, 0.0, incoming - at.product(y))
         found["targets"] = reaction[:count].reshape(-1, 3)
@@ -263,22 +290,20 @@ def _pull_back(
 
 
 def _after(
-    model: Model,
+    step: Step,
     unknowns: Tensor,
     values: Values,
+    system: System,
     gradients: tuple[Tensor | None, ...],
     leaves: list[Tensor],
 ) -> list[Tensor | None]:
-    """Derivatives of the loss through angles and creases alone, in the unknowns, then `leaves`."""
-    seeds = [gradients[1], *gradients[3:]]
+    """Derivatives of the loss through the other outputs, in the unknowns, then in `leaves`."""
+    seeds = gradients[2:]
     if all(seed is None for seed in seeds):
         return [None] * (1 + len(leaves))
     with torch.enable_grad():
         z = unknowns.detach().requires_grad_()
-        angles = model.bending.angles(z, values)
-        outputs = [angles]
-        if model.plastic:
-            outputs += yielded(angles, values, model.bending.order)
+        outputs = step.outputs(z, values, system)
         # a sum, as torch loads a library of symbols to check gradients that are given to it
         given = [(o * s).sum() for o, s in zip(outputs, seeds, strict=True) if s is not None]
         total = torch.stack(given).sum()
@@ -300,8 +325,7 @@ def _push(step: Step, unknowns: Tensor, inputs: Values, ways: Values) -> Any:
     """Tangents of the outputs from those of the inputs."""
     model, values = step.model, _values(inputs)
     moments = inputs.get("moments")
-    system = System(model, step.terms(values), _loads(model, inputs))
-    at = Linearised.at(system, unknowns, _inertia(step, inputs), step.solver)
+    at = Linearised.at(step.system(values, _loads(model, inputs)), unknowns, _inertia(step, inputs))
     loads = _loads(model, ways)
     if step.factor is not None:
         predicted, mass = ways.get("predicted"), ways.get("mass")
@@ -314,8 +338,17 @@ def _push(step: Step, unknowns: Tensor, inputs: Values, ways: Values) -> Any:
     held = torch.zeros_like(unknowns)
     if "targets" in ways:
         held = torch.where(model.free, 0.0, _spread(model, ways["targets"]))
-    moved, angles, pulls, creases = push_forward(
-        model, at, values, _values(ways), step.time_step, loads, held, moments
+    still = torch.zeros_like(loads)
+    moved, pulls, others = push_forward(
+        model,
+        at,
+        values,
+        _values(ways),
+        lambda leaves: step.system(leaves, still),
+        step.outputs,
+        loads,
+        held,
+        moments,
     )
     at.flag()
-    return moved, angles, pulls if step.reactions else pulls[:0], *creases
+    return moved, pulls if step.reactions else pulls[:0], *others

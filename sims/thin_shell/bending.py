@@ -43,11 +43,18 @@ class Term(NamedTuple):
     """n elements of one energy: which unknowns each sees, and its constants.
 
     block: place of the unknowns (n, size) in the list of all element blocks; terms may share one.
+    rows (n,) int64: which of its rows these are, None for all of them.
     """
 
     energy: Energy
     block: int
     constants: tuple[Tensor, ...]
+    rows: Tensor | None = None
+
+    @property
+    def plain(self) -> Term:
+        """The same without a graph."""
+        return self._replace(constants=tuple(constant.detach() for constant in self.constants))
 
 
 def position_unknowns(vertices: Tensor) -> Tensor:

@@ -72,14 +72,14 @@ def _solve(
         time_step=None,
         tolerance=STATIC_TOLERANCE * simulator.model.size,
     )
-    positions, angles, plastic, accumulated, _ = solve_step(step, inputs)
+    solved = solve_step(step, inputs)
     then = replace(
         state,
-        positions=positions,
-        velocities=torch.zeros_like(positions),
-        angles=angles,
-        plastic_angles=plastic,
-        accumulated=accumulated,
+        positions=solved.positions,
+        velocities=torch.zeros_like(solved.positions),
+        angles=solved.angles,
+        plastic_angles=solved.plastic_angles,
+        accumulated=solved.accumulated,
         previous_positions=None,
         previous_velocities=None,
         accelerations=None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geomopt.linear import Factor, IterativeFactor, Solver
+from geomopt.linear import Factor, IterativeFactor
 from sims.thin_shell.system import System
 
 NEAR = 0.01  # stiffness left of the softest mode: about one percent from the critical load
@@ -36,21 +36,17 @@ class Linearised:
     matrices: list[Tensor]
     inertia: Tensor | None
     factor: Factor | IterativeFactor
-    solver: Solver
 
     @classmethod
-    def at(
-        cls, system: System, unknowns: Tensor, inertia: Tensor | None, solver: Solver
-    ) -> Linearised:
+    def at(cls, system: System, unknowns: Tensor, inertia: Tensor | None) -> Linearised:
         """Assemble and factorise."""
         found = system.assemble(unknowns, 2)
-        values = system.model.pattern.assemble(found.matrices, inertia)
-        factor = solver.factorise(values)
-        return cls(system, unknowns, found.gradient, found.matrices, inertia, factor, solver)
+        factor = system.solver.factorise(system.pattern.assemble(found.matrices, inertia))
+        return cls(system, unknowns, found.gradient, found.matrices, inertia, factor)
 
     def solve(self, force: Tensor, held: Tensor | None = None) -> Tensor:
         """The move (size,) of all unknowns under a force on the free ones, held ones by `held`."""
-        free = self.system.model.pattern.unknowns
+        free = self.system.pattern.unknowns
         moved = torch.zeros_like(force) if held is None else held.clone()
         if held is not None:
             force = force - self.product(held)
@@ -59,7 +55,7 @@ class Linearised:
 
     def product(self, moved: Tensor) -> Tensor:
         """Hessian times a move (size,), held rows too."""
-        total = self.system.model.pattern.full_product(self.matrices, moved)
+        total = self.system.pattern.full_product(self.matrices, moved)
         return total if self.inertia is None else total + self.inertia * moved
 
     def flag(self) -> None:
@@ -98,7 +94,7 @@ class Linearised:
         remaining = math.inf
         for _ in range(INVERSES):
             mode = self.solve(force)
-            force = model.pattern.full_product(matrices, mode)
+            force = self.system.pattern.full_product(matrices, mode)
             if self.inertia is not None:
                 force = force + self.inertia * mode
             remaining = min(remaining, float(mode @ self.product(mode)) / float(mode @ force))

@@ -19,17 +19,21 @@ from geomopt.errors import InputError
 from geomopt.geometry.mesh import corner_positions, face_areas
 from geomopt.linear import SparsePattern
 from sims.thin_shell.bending import Bending, Hinge, MidEdge, Term, Values, position_unknowns
+from sims.thin_shell.contact.surfaces import contact_values
 from sims.thin_shell.energies.energy import Energy
 from sims.thin_shell.energies.membrane import green_strain
 from sims.thin_shell.energies.neo_hookean import NEO_HOOKEAN
+from sims.thin_shell.energies.stable_neo_hookean import STABLE_NEO_HOOKEAN
 from sims.thin_shell.energies.stvk import STVK
 from sims.thin_shell.energies.tension_field import TENSION_FIELD
 from sims.thin_shell.membrane_constants import inverse_rest, lame
 from sims.thin_shell.moduli import face_moduli, material_axes
 from sims.thin_shell.scene import Scene
+from sims.thin_shell.soft_body import SoftBody
 
 BendingName = Literal["mid-edge", "hinge"]
 BENDING = {"mid-edge": MidEdge, "hinge": Hinge}
+SOFT = ("soft_inverse_rest", "soft_mu", "soft_lam")
 SLACK = 5e-3  # share of the stiffness that a wrinkled triangle keeps, so that it has a shape at all
 
 
@@ -38,8 +42,8 @@ class Model:
     """A scene as elements. values: the tensors of materials and rest shape that they depend on.
 
     mass (V,) [kg]; free (3V + directors,) bool, unknowns that are solved for; blocks: the unknowns
-    of each kind of element (n, size), membranes of the sheets first; plastic: some material yields;
-    damped: some material is viscous, or is asked for the derivative of being so.
+    of each kind of element (n, size), membranes of the sheets first, soft bodies last; plastic: some
+    material yields; damped: some material is viscous, or is asked for the derivative of being so.
     """
 
     scene: Scene
@@ -53,16 +57,19 @@ class Model:
     pattern: SparsePattern = field(repr=False)
 
     @classmethod
-    def of(cls, scene: Scene, bending: BendingName) -> Model:
-        """Compute everything from a scene."""
+    def of(cls, scene: Scene, bending: BendingName, time_step: float) -> Model:
+        """Compute everything from a scene; the stiffness of contact follows the time step [s]."""
         if bending not in tuple(BENDING):
             raise InputError(f"bending must be one of {tuple(BENDING)}, got {bending!r}")
         parts = BENDING[bending](scene)
-        values = parts.values() | _membrane_values(scene)
+        values = parts.values() | _membrane_values(scene) | _soft_values(scene)
+        values |= contact_values(scene, time_step)
         damping = values["face_damping"]
         free = torch.cat([~scene.held.flatten(), parts.free])
         triangles = [position_unknowns(scene.faces[part]) for _, part in _membranes(scene)]
-        blocks = [*triangles, *parts.blocks]
+        tetrahedra = [body.tetrahedra.long() + part.start for body, part in _soft_bodies(scene)]
+        soft = [position_unknowns(torch.cat(tetrahedra))] if tetrahedra else []
+        blocks = [*triangles, *parts.blocks, *soft]
         return cls(
             scene=scene,
             bending=parts,
@@ -83,6 +90,9 @@ class Model:
         membranes = _membrane_terms(self.scene, values)
         count = len(membranes)
         terms = membranes + _after(count, self.bending.terms(values))
+        if "soft_mu" in values:
+            constants = tuple(values[name] for name in SOFT)
+            terms.append(Term(STABLE_NEO_HOOKEAN, len(self.blocks) - 1, constants))
         if time_step is None or not self.damped:
             return terms
         for block, (_, part) in enumerate(_membranes(self.scene)):
@@ -93,24 +103,17 @@ class Model:
             terms.append(Term(STVK, block, (rest, stiffness, start)))
         return terms + _after(count, self.bending.viscous(values, values["damping"] / time_step))
 
-    def potential(self, unknowns: Tensor, values: Values, time_step: float | None) -> Tensor:
-        """The potential of the elements [J] in torch operations, twice differentiable."""
-        parts = [
-            term.energy.value(unknowns[self.blocks[term.block]], *term.constants).sum()
-            for term in self.terms(values, time_step)
-        ]
-        return torch.stack(parts).sum()
-
     @cached_property
     def size(self) -> float:
-        """Longest side of the box around the scene [m]."""
-        spans = self.scene.vertices.detach().aminmax(dim=0)
+        """Longest side of the box around the vertices that move, or are held one by one [m]."""
+        spans = self.scene.vertices.detach()[self.mass.detach() > 0].aminmax(dim=0)
         return float((spans.max - spans.min).amax())
 
     @cached_property
     def thickness(self) -> float:
-        """Of the thinnest face [m]."""
-        return float(self.scene.of_faces("thickness").detach().amin())
+        """Of the thinnest face [m], or the size of a scene without sheets."""
+        thicknesses = self.scene.of_faces("thickness").detach()
+        return float(thicknesses.amin()) if len(thicknesses) else self.size
 
     @cached_property
     def noise(self) -> tuple[float, float]:
@@ -118,7 +121,12 @@ class Model:
         scene = self.scene
         rounding = 4 * torch.finfo(torch.float64).eps * float(scene.vertices.detach().abs().amax())
         areas = face_areas(scene.rest_vertices.detach(), scene.faces)
-        tension = float((self.values["membrane_stiffness"][:, 0, 0].detach() / areas).amax())
+        tensions = self.values["membrane_stiffness"][:, 0, 0].detach() / areas
+        tension = float(tensions.amax()) if len(tensions) else 0.0
+        if "soft_mu" in self.values:
+            slopes = self.values["soft_inverse_rest"].detach().square().sum((1, 2))
+            bulk = (self.values["soft_mu"] + self.values["soft_lam"]).detach()
+            tension = max(tension, float((bulk * slopes).amax()))
         stiffness = self.values["stiffness"].detach().abs().flatten()
         bending = float(stiffness.amax()) if len(stiffness) else 0.0  # a triangle has no hinge
         return tension * rounding, bending * rounding / self.shortest
@@ -132,12 +140,13 @@ class Model:
         corners = corner_positions(self.scene.rest_vertices.detach(), self.scene.faces)
         longest = (corners - corners.roll(-1, dims=1)).square().sum(-1).amax(1)
         areas = face_areas(self.scene.rest_vertices.detach(), self.scene.faces)
-        return max(1.0, float((longest / (4 * areas)).amax()))
+        return float(torch.cat([longest / (4 * areas), longest.new_ones(1)]).amax())
 
     @cached_property
     def shortest(self) -> float:
-        """Of the rest edges [m]."""
-        return float(self._edge_lengths.amin())
+        """Of the rest edges of sheets [m], or the size of a scene without any."""
+        lengths = self._edge_lengths
+        return float(torch.cat([lengths, lengths.new_tensor([self.size])]).amin())
 
     @cached_property
     def _edge_lengths(self) -> Tensor:
@@ -149,7 +158,7 @@ class Model:
         moved, turned = self.split(increment)
         ends = moved[self.scene.edges.long()]
         turns = (ends[:, 1] - ends[:, 0]).norm(dim=1) / self._edge_lengths
-        return float(torch.cat([turns, turned.abs()]).amax())
+        return float(torch.cat([turns, turned.abs(), turned.new_zeros(1)]).amax())
 
     def split(self, unknowns: Tensor) -> tuple[Tensor, Tensor]:
         """Positions (V, 3) and director angles of a vector of unknowns."""
@@ -161,6 +170,17 @@ def _membranes(scene: Scene) -> list[tuple[Energy, slice]]:
     """The membrane energy of each sheet, and where its faces stand."""
     kinds = {"stvk": STVK, "neo-hookean": NEO_HOOKEAN, "tension-field": TENSION_FIELD}
     return [(kinds[sheet.material.membrane], part) for sheet, part in scene.face_parts]
+
+
+def _soft_bodies(scene: Scene) -> list[tuple[SoftBody, slice]]:
+    """The soft bodies and where their vertices stand among all."""
+    parts = zip(scene.bodies, scene.body_parts, strict=True)
+    return [(body, part) for body, part in parts if isinstance(body, SoftBody)]
+
+
+def _soft_values(scene: Scene) -> Values:
+    constants = [body.constants() for body, _ in _soft_bodies(scene)]
+    return {name: torch.cat(parts) for name, parts in zip(SOFT, zip(*constants, strict=True))}
 
 
 def _membrane_values(scene: Scene) -> Values:

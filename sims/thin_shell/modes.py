@@ -108,7 +108,7 @@ def _stiffness(simulator: Simulator, state: State) -> list[Tensor]:
     unknowns = torch.cat(
         [state.positions.flatten(), bending.turns(state.positions, state.angles)]
     ).detach()
-    system = System(model, model.terms(values, None), torch.zeros_like(unknowns))
+    system = System(model, model.terms(values, None), simulator.solver, torch.zeros_like(unknowns))
     return system.assemble(unknowns, 2).matrices
 
 

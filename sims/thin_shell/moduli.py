@@ -16,7 +16,8 @@ def face_moduli(scene: Scene) -> tuple[Tensor, Tensor]:
     The factor is one but where `Material.bending` prescribes the rigidity: then it is that value
     over C_11 t^3 / 12.
     """
-    moduli, factors = [], []
+    like = scene.rest_vertices
+    moduli, factors = [like.new_zeros(0, 3, 3)], [like.new_zeros(0)]
     for sheet, part in scene.face_parts:
         count, device = part.stop - part.start, sheet.faces.device
         quantity = sheet.material.of_faces
@@ -42,7 +43,7 @@ def material_axes(scene: Scene) -> Tensor:
     An isotropic material has no axes; its faces take their first edge.
     """
     corners = corner_positions(scene.rest_vertices, scene.faces)
-    axes = []
+    axes = [corners.new_zeros(0, 2, 3)]
     for sheet, part in scene.face_parts:
         isotropic = sheet.material.young_weft is None
         warp = None if isotropic else torch.as_tensor(sheet.warp).to(corners)

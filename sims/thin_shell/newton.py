@@ -14,7 +14,8 @@ energy would cut the good step. So the stages are
 and a stage starts where the first one started. Unknowns that are held move to where they are driven
 in the first linear solve, which carries the others along. When a full step has moved no vertex by
 more than a small part of the thickness, its factor serves for the next ones, which then cost a
-gradient and a solve, as long as they shrink fast. (An old factor knows old directions of the
+gradient and a solve, as long as they shrink fast. Every step ends before a surface would pass through
+another, and what touches then is among the elements of the next one. (An old factor knows old directions of the
 elements. After a move m it takes a share m / h of the next step for stretch, over cells of size h,
 and that weighs 12 (m / thickness)^2 beside bending.)
 """
@@ -29,7 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from geomopt.linear import Factor, IterativeFactor, SingularMatrix, Solver
+from geomopt.linear import Factor, IterativeFactor, SingularMatrix
 from sims.thin_shell.system import Assembled, System
 
 ITERATIONS = {"extrapolated": 12, "full": 20, "capped": 60, "guarded": 250}
@@ -90,7 +91,6 @@ def solve(
     system: System,
     start: Tensor,
     targets: Tensor,
-    solver: Solver,
     tolerance: float,
     stages: Sequence[str] = STAGES,
     allowed: float = RESIDUAL,
@@ -108,12 +108,12 @@ def solve(
             continue
         run = _guarded if stage == "guarded" else _full_steps
         judge = _Judge(system, tolerance, allowed)
-        found, converged, reason = run(system, start, targets, solver, judge, stage)
+        found, converged, reason = run(system, start, targets, judge, stage)
         spent += found.iterations
         if stage == "guarded" and converged and found.step > tolerance:
             # a line search cannot see the last digits of the potential, full steps need not
             judge = _Judge(system, tolerance, allowed)
-            close = _full_steps(system, found.unknowns, targets, solver, judge, "full")
+            close = _full_steps(system, found.unknowns, targets, judge, "full")
             spent += close.solution.iterations
             if close.converged and close.solution.stable == found.stable:
                 found = close.solution._replace(stage=stage)
@@ -172,12 +172,12 @@ def _full_steps(
     system: System,
     start: Tensor,
     targets: Tensor,
-    solver: Solver,
     judge: _Judge,
     stage: str,
 ) -> _Progress:
     model, tolerance = system.model, judge.tolerance
     unknowns, shift = start, torch.where(model.free, 0.0, targets - start)
+    driven = bool(shift.any())
     extrapolated: dict[int, Tensor] = {}
     step, residual, iteration, factor = torch.inf, torch.inf, 0, None
     enough, first_turn = tolerance, torch.inf
@@ -190,12 +190,15 @@ def _full_steps(
 
     while True:
         near = iteration > 0 and step <= enough
+        system, before = system.around(unknowns), system
+        if system is not before:
+            factor = None  # of another pattern
         again = factor is not None and (near or step <= CLOSE * model.thickness)
         found = system.assemble(unknowns, 1 if again else 2, extrapolated=extrapolated)
         residual, small, noisy = judge.residual(found.gradient, found.scale)
         if not math.isfinite(found.value):
             return report(False, "the potential is not finite")
-        if iteration > 0 and (noisy or (near and small)):
+        if iteration > 0 and not driven and (noisy or (near and small)):
             return report(True)
         if iteration == ITERATIONS[stage]:
             return report(
@@ -204,13 +207,14 @@ def _full_steps(
         try:
             if factor is not None and again:
                 increment = _solved(system, factor, -found.gradient, shift)
-                if 0 < judge.move(increment) <= SHRINKING * step:  # 0: directors alone are free
+                moved = judge.move(increment)  # 0 where directors alone are free
+                if 0 < moved <= SHRINKING * step and system.share(unknowns, increment) == 1:
                     unknowns, extrapolated = unknowns + increment, {}
-                    step, enough = judge.move(increment), SURE * tolerance
+                    step, enough = moved, SURE * tolerance
                     continue
                 found = system.assemble(unknowns, 2, extrapolated=extrapolated)
-            values = model.pattern.assemble(found.matrices, system.inertia)
-            increment, factor = _direction(system, found, values, shift, solver)
+            values = system.pattern.assemble(found.matrices, system.inertia)
+            increment, factor = _direction(system, found, values, shift)
         except SingularMatrix as error:
             return report(False, str(error))
         enough = tolerance
@@ -221,24 +225,26 @@ def _full_steps(
             if iteration == 0:
                 first_turn = turn
             extrapolated = system.strains(unknowns, increment)
-        if stage == "capped" and not bool(shift.any()):
+        if stage == "capped" and not driven:
             increment = increment * min(1.0, TURN / max(model.largest_turn(increment), 1e-300))
-        unknowns = unknowns + increment
-        step, shift = judge.move(increment), torch.zeros_like(shift)
+        share = system.share(unknowns, increment)
+        unknowns = unknowns + share * increment
+        # a step that was cut short is none by which a solution could be known
+        step, shift = judge.move(increment), (1 - share) * shift
+        driven = share < 1 and driven
         iteration += 1
         if not step < FAR * model.size:
             return report(False, f"the steps diverge (last move {step:.1e} m)")
 
 
 def _direction(
-    system: System, found: Assembled, values: Tensor, shift: Tensor, solver: Solver
+    system: System, found: Assembled, values: Tensor, shift: Tensor
 ) -> tuple[Tensor, Factor | IterativeFactor]:
     """The move of all unknowns, held ones by `shift`, and the factor of the matrix `values`."""
-    pattern = system.model.pattern
     force = -found.gradient
     if bool(shift.any()):
-        force = force - pattern.full_product(found.matrices, shift)
-    factor = solver.factorise(values)
+        force = force - system.pattern.full_product(found.matrices, shift)
+    factor = system.solver.factorise(values)
     return _solved(system, factor, force, shift), factor
 
 
@@ -246,7 +252,7 @@ def _solved(
     system: System, factor: Factor | IterativeFactor, force: Tensor, shift: Tensor
 ) -> Tensor:
     """The move of all unknowns under a force on the free ones, held ones by `shift`."""
-    free = system.model.pattern.unknowns
+    free = system.pattern.unknowns
     increment = shift.clone()
     increment[free] = factor.solve(force[free])
     return increment
@@ -261,30 +267,30 @@ class _Descent:
     make the Hessian definite: the step is then long along the unstable mode.
     """
 
-    system: System
-    solver: Solver
     timid: int = 0
     added: float = 0.0
 
     def __call__(
-        self, unknowns: Tensor, found: Assembled, values: Tensor, shift: Tensor
+        self, system: System, unknowns: Tensor, found: Assembled, values: Tensor, shift: Tensor
     ) -> Tensor | None:
         """A direction, or None where none was found."""
         if self.timid < PATIENCE:
-            projected = self.system.assemble(unknowns, 2, project=True)
-            matrix = self.system.model.pattern.assemble(projected.matrices, self.system.inertia)
+            projected = system.assemble(unknowns, 2, project=True)
+            matrix = system.pattern.assemble(projected.matrices, system.inertia)
             try:
-                increment, _ = _direction(self.system, projected, matrix, shift, self.solver)
+                increment, _ = _direction(system, projected, matrix, shift)
             except SingularMatrix:
                 self.timid = PATIENCE
             else:
-                short = self.system.model.largest_turn(increment) < TURN / 10
+                short = system.model.largest_turn(increment) < TURN / 10
                 self.timid = self.timid + 1 if short else 0
                 return increment
-        return self._with_mass(found, values, shift)
+        return self._with_mass(system, found, values, shift)
 
-    def _with_mass(self, found: Assembled, values: Tensor, shift: Tensor) -> Tensor | None:
-        model, pattern = self.system.model, self.system.model.pattern
+    def _with_mass(
+        self, system: System, found: Assembled, values: Tensor, shift: Tensor
+    ) -> Tensor | None:
+        model, pattern = system.model, system.pattern
         mass = torch.zeros_like(values)
         coordinates = pattern.unknowns < 3 * len(model.mass)
         heavy = pattern.diagonal[coordinates]
@@ -293,9 +299,7 @@ class _Descent:
 
         def tried(added: float) -> Tensor | None:
             try:
-                increment, factor = _direction(
-                    self.system, found, values + added * mass, shift, self.solver
-                )
+                increment, factor = _direction(system, found, values + added * mass, shift)
             except SingularMatrix:
                 return None
             return increment if factor.negative_pivots == 0 else None
@@ -325,7 +329,6 @@ def _guarded(
     system: System,
     start: Tensor,
     targets: Tensor,
-    solver: Solver,
     judge: _Judge,
     stage: str,
 ) -> _Progress:
@@ -333,52 +336,53 @@ def _guarded(
     unknowns, shift = start, torch.where(model.free, 0.0, targets - start)
     driven = bool(shift.any())
     step, residual, iteration, stable, pivot = torch.inf, torch.inf, 0, True, 0.0
-    descent, before, stuck = _Descent(system, solver), torch.inf, 0
+    descent, before, stuck = _Descent(), torch.inf, 0
 
     def report(converged: bool, reason: str = "") -> _Progress:
         solution = Solution(unknowns, iteration, residual, step, stage, stable, pivot)
         return _Progress(solution, converged, reason)
 
     while iteration < ITERATIONS[stage]:
+        system = system.around(unknowns)
         found = system.assemble(unknowns, 2)
         residual, small, noisy = judge.residual(found.gradient, found.scale)
         if not math.isfinite(found.value):
             return report(False, "the potential is not finite")
-        ended = iteration > 0 and (noisy or (step <= tolerance and small))
+        ended = iteration > 0 and not driven and (noisy or (step <= tolerance and small))
         if ended and stable:
             return report(True)
         stuck = stuck + 1 if ended and step <= 2 * before else 0
         if stuck == STUCK:
             return report(False, "nothing pushes it off a saddle")
         before = step
-        values = model.pattern.assemble(found.matrices, system.inertia)
+        values = system.pattern.assemble(found.matrices, system.inertia)
         increment = None
         try:
-            increment, factor = _direction(system, found, values, shift, solver)
+            increment, factor = _direction(system, found, values, shift)
             stable, pivot = factor.negative_pivots == 0, factor.smallest_pivot
         except SingularMatrix:
             stable, pivot = False, 0.0
         if not stable:
-            increment = descent(unknowns, found, values, shift)
+            increment = descent(system, unknowns, found, values, shift)
         if increment is None:
             return report(False, "no direction of descent")
         slope = float(found.gradient @ increment)
         if slope >= 0 and not driven:
             return report(small, "no direction of descent")
         iteration += 1
-        share = 1.0
+        share = system.share(unknowns, increment)
         if driven:
-            driven = False  # the potential before the drive was that of another problem
+            driven = share < 1  # the potential before the drive was that of another problem
         else:
-            share = min(1.0, TURN / max(model.largest_turn(increment), 1e-300))
+            share = min(share, TURN / max(model.largest_turn(increment), 1e-300))
             seen = BLIND * float(found.scale.amax()) * model.size
             while not (
-                system.value(unknowns + share * increment)
+                system.around(unknowns + share * increment).value(unknowns + share * increment)
                 <= found.value + SUFFICIENT * share * slope + seen
             ):
                 share /= 2
                 if share < SHORTEST:
                     return report(False, f"no step lowers the potential (residual {residual:.1e})")
         unknowns = unknowns + share * increment
-        step, shift = share * judge.move(increment), torch.zeros_like(shift)
+        step, shift = share * judge.move(increment), (1 - share) * shift
     return report(False, f"last move {step:.1e} m, residual {residual:.1e} after {iteration}")

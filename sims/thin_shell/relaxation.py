@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from geomopt.linear import SingularMatrix, Solver
+from geomopt.linear import SingularMatrix
 from sims.thin_shell.newton import RESIDUAL, NotConverged, Solution, solve
 from sims.thin_shell.system import System
 
@@ -32,16 +32,14 @@ ROUGH_FORCE = 1e-3  # of the largest force of an element: what a move may leave
 FULL = ("extrapolated", "full")
 
 
-def settle(
-    system: System, start: Tensor, targets: Tensor, solver: Solver, tolerance: float
-) -> Solution:
+def settle(system: System, start: Tensor, targets: Tensor, tolerance: float) -> Solution:
     """The static solution next to `start`, see `newton.solve`: by full steps, from a saddle by
     guarded ones, else by motion, and from where that gets stuck by capped steps. Raises
     NotConverged."""
     spent, saddle = 0, None
     for stages in (FULL, ("guarded",)):
         try:
-            found = solve(system, start, targets, solver, tolerance, stages)
+            found = solve(system, start, targets, tolerance, stages)
         except NotConverged as error:
             spent += error.iterations
             if system.model.plastic:
@@ -51,18 +49,18 @@ def settle(
         if found.stable:
             return found._replace(iterations=spent)
         saddle = found
-    here, more = _let_go(system, start, targets, solver, tolerance)
+    here, more = _let_go(system, start, targets, tolerance)
     spent += more
     if isinstance(here, Solution):
         return here._replace(iterations=spent, stage="relaxed")
     if saddle is not None:
         return saddle._replace(iterations=spent)
-    found = solve(system, here, targets, solver, tolerance, ("capped",))
+    found = solve(system, here, targets, tolerance, ("capped",))
     return found._replace(iterations=found.iterations + spent)
 
 
 def _let_go(
-    system: System, start: Tensor, targets: Tensor, solver: Solver, tolerance: float
+    system: System, start: Tensor, targets: Tensor, tolerance: float
 ) -> tuple[Solution | Tensor, int]:
     """The stable solution where the motion ends, or the unknowns where it got stuck; iterations."""
     model = system.model
@@ -74,7 +72,7 @@ def _let_go(
     def tried(system: System, tolerance: float, allowed: float) -> Solution | None:
         nonlocal spent
         try:
-            found = solve(system, here, targets, solver, tolerance, FULL, allowed)
+            found = solve(system, here, targets, tolerance, FULL, allowed)
         except NotConverged as error:
             spent += error.iterations
             return None
@@ -84,15 +82,19 @@ def _let_go(
     for _ in range(MOVES):
         damped = replace(system, inertia=inertia * mass, predicted=here)
         found = None
-        if _convex(damped, here, solver):
+        if _convex(damped.around(here), here):
             found = tried(damped, ROUGH * model.size, ROUGH_FORCE)
-        if found is None or not damped.value(found.unknowns) <= energy:
+        if found is None or not damped.around(found.unknowns).value(found.unknowns) <= energy:
             inertia, failures = GROWS * inertia, failures + 1
             if failures == FAILURES:
                 break
             continue
         moved = float((found.unknowns - here)[: 3 * len(model.mass)].abs().amax())
-        here, failures, energy = found.unknowns, 0, system.value(found.unknowns)
+        here, failures, energy = (
+            found.unknowns,
+            0,
+            system.around(found.unknowns).value(found.unknowns),
+        )
         if moved <= NEAR * model.size:
             end = tried(system, tolerance, RESIDUAL)
             if end is not None:
@@ -101,12 +103,11 @@ def _let_go(
     return here, spent
 
 
-def _convex(system: System, here: Tensor, solver: Solver) -> bool:
+def _convex(system: System, here: Tensor) -> bool:
     """Whether the Hessian is definite: a move from elsewhere could jump over to another valley."""
-    pattern = system.model.pattern
     matrices = system.assemble(here, 2).matrices
     try:
-        factor = solver.factorise(pattern.assemble(matrices, system.inertia))
+        factor = system.solver.factorise(system.pattern.assemble(matrices, system.inertia))
     except SingularMatrix:
         return False
     return factor.negative_pivots == 0

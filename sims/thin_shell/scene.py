@@ -1,4 +1,4 @@
-"""Sheets together, what holds them, and the weight that pulls them."""
+"""Sheets and bodies together, what holds them, and the weight that pulls them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ from torch import Tensor
 from geomopt.errors import InputError, as_tensor, check_indices
 from geomopt.geometry.mesh import face_areas
 from geomopt.geometry.topology import Topology
+from sims.thin_shell.bodies import Body
+from sims.thin_shell.contact.settings import Contact
 from sims.thin_shell.sheet import Sheet
+from sims.thin_shell.soft_body import SoftBody
 
 Vertices = Tensor | Sequence[int] | Sequence[bool]
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One or more sheets; V, E and F count the vertices, edges and faces of all of them, in order.
+    """Sheets and bodies, and whether they touch.
+
+    The V vertices are those of the sheets, in order, then those of the bodies, in order; the E
+    edges and F faces are those of the sheets. A scene has a sheet or a soft body at least. contact:
+    without it they pass through each other and themselves. A scene with rigid bodies has contact
+    by default.
 
     clamped: vertices that keep position and slope: the sheet cannot turn about an edge between two
     of them. pinned: vertices that keep their position only, a hinged support. fixed (V, 3) bool:
     single coordinates that keep their value. symmetry: {axis: vertices}, vertices in a symmetry
     plane across that axis (0, 1 or 2): their coordinate is kept and the surface meets the plane at
     a right angle. Vertices are given as a mask (V,) or as indices. Held coordinates may be driven,
-    see `Control`. gravity (3,) [m/s^2].
+    see `Control`; masks may be those of the sheets' vertices alone. gravity (3,) [m/s^2].
 
     From these follow held (V, 3), coordinates that do not move freely; clamped_edges (E,), edges
     between two clamped vertices; plane_edges, {axis: indices} of boundary edges in a symmetry
@@ -40,6 +48,8 @@ class Scene:
     fixed: Tensor | None = None
     symmetry: Mapping[int, Vertices] | None = None
     gravity: Sequence[float] | Tensor = (0.0, 0.0, 0.0)
+    bodies: Sequence[Body | SoftBody] = ()
+    contact: Contact | None = None
     vertices: Tensor = field(init=False, repr=False)
     rest_vertices: Tensor = field(init=False, repr=False)
     topology: Topology = field(init=False, repr=False)
@@ -49,31 +59,31 @@ class Scene:
     plane_edges: Mapping[int, Tensor] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        sheets = [self.sheets] if isinstance(self.sheets, Sheet) else self.sheets
-        sheets = list(sheets) if isinstance(sheets, Iterable) else []
-        if not sheets or not all(isinstance(sheet, Sheet) for sheet in sheets):
-            kinds = [type(sheet).__name__ for sheet in sheets] or type(self.sheets).__name__
-            raise InputError(f"sheets must be a list of at least one Sheet, got {kinds}")
-        devices = {sheet.vertices.device for sheet in sheets}
+        sheets, bodies = self._parts()
+        devices = {part.vertices.device for part in (*sheets, *bodies)}
         if len(devices) > 1:
-            raise InputError(f"sheets must be on one device, got {sorted(map(str, devices))}")
-        offsets = [0]
-        for sheet in sheets:
-            offsets.append(offsets[-1] + len(sheet.vertices))
-        faces = torch.cat(
-            [sheet.faces.long() + start for sheet, start in zip(sheets, offsets, strict=False)]
-        )
-        vertices = torch.cat([sheet.vertices for sheet in sheets])
+            raise InputError(
+                f"sheets and bodies must be on one device, got {sorted(map(str, devices))}"
+            )
+        vertices = torch.cat([part.vertices for part in (*sheets, *bodies)])
+        set_field = object.__setattr__
+        set_field(self, "sheets", sheets)
+        set_field(self, "bodies", bodies)
+        shifted = [
+            sheet.faces.long() + part.start
+            for sheet, part in zip(sheets, self.vertex_parts, strict=False)
+        ]
+        flat = torch.zeros(0, 3, dtype=torch.int64, device=vertices.device)
+        faces = torch.cat([flat, *shifted])
         numbers = {"dtype": torch.float64, "device": vertices.device}
         gravity = as_tensor("gravity", self.gravity, "three finite numbers", **numbers)
         if gravity.shape != (3,) or not bool(gravity.detach().isfinite().all()):
             raise InputError(f"gravity must be three finite numbers, got {self.gravity!r}")
         topology = Topology.of(faces, len(vertices))
-        set_field = object.__setattr__
-        set_field(self, "sheets", sheets)
         set_field(self, "gravity", gravity)
         set_field(self, "vertices", vertices)
-        set_field(self, "rest_vertices", torch.cat([sheet.at_rest for sheet in sheets]))
+        rest = [*(sheet.at_rest for sheet in sheets), *(body.rest_vertices for body in bodies)]
+        set_field(self, "rest_vertices", torch.cat(rest))
         set_field(self, "topology", topology)
 
         clamped = self.mask("clamped", self.clamped)
@@ -84,6 +94,8 @@ class Scene:
             if fixed.shape != vertices.shape or fixed.dtype != torch.bool:
                 raise InputError(f"fixed must be {wanted}, got {fixed.dtype} {tuple(fixed.shape)}")
             held |= fixed
+        for body, part in zip(bodies, self.body_parts, strict=True):
+            held[part] |= body.driven[:, None]
         clamped_edges = self._between(clamped)
         held_edges = clamped_edges
         plane_edges = {}
@@ -104,6 +116,55 @@ class Scene:
         set_field(self, "plane_edges", plane_edges)
         set_field(self, "held_edges", held_edges)
 
+    def _parts(self) -> tuple[list[Sheet], list[Body | SoftBody]]:
+        """The sheets and bodies as lists, checked."""
+        sheets = [self.sheets] if isinstance(self.sheets, Sheet) else self.sheets
+        sheets = list(sheets) if isinstance(sheets, Iterable) else [sheets]
+        if not all(isinstance(sheet, Sheet) for sheet in sheets):
+            kinds = [type(sheet).__name__ for sheet in sheets]
+            raise InputError(f"sheets must be a list of Sheets, got {kinds}")
+        bodies = list(self.bodies) if isinstance(self.bodies, Iterable) else [self.bodies]
+        if not all(isinstance(body, Body | SoftBody) for body in bodies):
+            kinds = [type(body).__name__ for body in bodies]
+            raise InputError(f"bodies must be a list of Body and SoftBody, got {kinds}")
+        if not sheets and not any(isinstance(body, SoftBody) for body in bodies):
+            raise InputError("sheets must be a list of at least one Sheet, got none")
+        if not isinstance(self.contact, Contact | None):
+            kind = type(self.contact).__name__
+            raise InputError(f"contact must be a Contact or None, got {kind}")
+        if self.contact is None and any(isinstance(body, Body) for body in bodies):
+            object.__setattr__(self, "contact", Contact())
+        return sheets, bodies
+
+    @property
+    def vertex_parts(self) -> list[slice]:
+        """Where the vertices of each sheet, then of each body, stand among all."""
+        parts, start = [], 0
+        for part in (*self.sheets, *self.bodies):
+            parts.append(slice(start, start + len(part.vertices)))
+            start += len(part.vertices)
+        return parts
+
+    @property
+    def body_parts(self) -> list[slice]:
+        """Where the vertices of each body stand among all."""
+        return self.vertex_parts[len(self.sheets) :]
+
+    @property
+    def poses(self) -> Tensor:
+        """(B, 6) of the bodies at the start, see `pose`."""
+        rows = [body.pose for body in self.bodies]
+        return torch.stack(rows) if rows else self.vertices.new_zeros(0, 6)
+
+    def placed(self, poses: Tensor, positions: Tensor) -> Tensor:
+        """`positions` (V, 3) with the driven vertices of the bodies where poses (B, 6) put them."""
+        pieces, start = [], 0
+        for body, part, pose in zip(self.bodies, self.body_parts, poses, strict=True):
+            there = torch.where(body.driven[:, None], body.moved(pose), positions[part])
+            pieces += [positions[start : part.start], there]
+            start = part.stop
+        return torch.cat([*pieces, positions[start:]])
+
     @property
     def faces(self) -> Tensor:
         """(F, 3) int32, indices into `vertices`."""
@@ -118,6 +179,10 @@ class Scene:
     def boundary_edges(self) -> Tensor:
         """(E,) bool, edges with one face."""
         return self.topology.edge_uses == 1
+
+    @property
+    def _sheet_vertices(self) -> int:
+        return sum(len(sheet.vertices) for sheet in self.sheets)
 
     @property
     def face_parts(self) -> list[tuple[Sheet, slice]]:
@@ -150,6 +215,8 @@ class Scene:
         wanted = f"a mask of the {count} vertices or their indices"
         given = as_tensor(name, members, wanted, device=device)
         if given.dtype == torch.bool:
+            if given.shape == (self._sheet_vertices,):
+                return torch.cat([given, chosen[self._sheet_vertices :]])
             if given.shape != (count,):
                 raise InputError(f"{name} must be {wanted}, got a mask of {tuple(given.shape)}")
             return given
@@ -159,19 +226,24 @@ class Scene:
 
     def of_faces(self, name: str) -> Tensor:
         """A quantity of the materials for each face, (F,), differentiable."""
-        return torch.cat(
-            [
-                sheet.material.of_faces(name, len(sheet.faces), sheet.faces.device)
-                for sheet in self.sheets
-            ]
-        )
+        parts = [
+            sheet.material.of_faces(name, len(sheet.faces), sheet.faces.device)
+            for sheet in self.sheets
+        ]
+        return torch.cat(parts) if parts else self.vertices.new_zeros(0)
 
     def masses(self) -> Tensor:
-        """(V,) [kg], a third of each face's mass at each of its corners."""
+        """(V,) [kg], a third of each face's mass at each of its corners; rigid bodies have none."""
         areas = face_areas(self.rest_vertices, self.faces)
         share = self.of_faces("density") * self.of_faces("thickness") * areas / 3
         corners = self.faces.long().flatten()
-        return share.new_zeros(len(self.vertices)).index_add(0, corners, share.repeat_interleave(3))
+        masses = share.new_zeros(len(self.vertices))
+        masses = masses.index_add(0, corners, share.repeat_interleave(3))
+        for body, part in zip(self.bodies, self.body_parts, strict=True):
+            if isinstance(body, SoftBody):
+                places = torch.arange(part.start, part.stop, device=masses.device)
+                masses = masses.index_add(0, places, body.masses())
+        return masses
 
     def edge_moments(self, vertices: Vertices, moment: Sequence[float] | Tensor) -> Tensor:
         """Moments (E,) [N m] of a couple spread over edges, for `equilibrium` and `Control`.

@@ -13,6 +13,12 @@ from geomopt.errors import InputError, check_tensor
 from geomopt.linear import SparsePattern, open_solver
 from sims.thin_shell.adjoint import Solved, Step, solve_step
 from sims.thin_shell.bending import Values
+from sims.thin_shell.contact.constants import surface_turns
+from sims.thin_shell.contact.friction import transported
+from sims.thin_shell.contact.near import Neighbourhood
+from sims.thin_shell.contact.surfaces import surface_of
+from sims.thin_shell.contact.touching import Contacts
+from sims.thin_shell.contact.wrenches import wrenches
 from sims.thin_shell.equilibrium import STATIC_TOLERANCE, check_held, equilibrate
 from sims.thin_shell.integrators import INTEGRATORS, Integrator, advance, predict
 from sims.thin_shell.model import BendingName, Model
@@ -57,8 +63,11 @@ class Simulator:
         self.time_step = float(time_step)
         self.integrator: Integrator = integrator
         self.tolerance = float(tolerance)
-        self.model = Model.of(scene, bending)
+        self.model = Model.of(scene, bending, self.time_step)
         self.solver = open_solver(self.model.pattern, linear)
+        self.neighbourhood: Neighbourhood | None = None
+        if scene.contact is not None:
+            self.neighbourhood = Neighbourhood(surface_of(scene), self.model.pattern, linear)
         self._directors = len(self.model.bending.free)
         self.weight = self.model.mass[:, None] * torch.as_tensor(scene.gravity)
 
@@ -87,6 +96,8 @@ class Simulator:
             angles=torch.zeros_like(rest),
             plastic_angles=torch.zeros_like(rest),
             accumulated=torch.zeros_like(rest[:, 0]),
+            poses=self.scene.poses,
+            wrenches=torch.zeros_like(self.scene.poses),
         )
         relaxed = self._relaxed(state)
         state = replace(state, angles=relaxed.angles)
@@ -172,7 +183,10 @@ class Simulator:
             raise InputError(f"{name} must be a State, got {type(state).__name__}")
         rest = self.model.values["rest_angles"]
         count, order = rest.shape
-        return state.check(name, (count, order), len(self.scene.edges), self.scene.vertices)
+        scene = self.scene
+        return state.check(
+            name, (count, order), len(scene.edges), len(scene.bodies), scene.vertices
+        )
 
     def _checked(self, control: Control | None) -> Control:
         scene = self.scene
@@ -182,7 +196,9 @@ class Simulator:
             raise InputError(f"control must be a Control or None, got {type(control).__name__}")
         if control.moments is not None and not self._directors:
             raise InputError("moments act on directors and need bending 'mid-edge', got 'hinge'")
-        checked = control.check(len(scene.vertices), len(scene.edges), scene.vertices)
+        checked = control.check(
+            len(scene.vertices), len(scene.edges), len(scene.bodies), scene.vertices
+        )
         if checked.directors is not None:
             short = scene.clamped_edges & (checked.directors.detach() == 0).all(dim=1)
             if bool(short.any()):
@@ -207,7 +223,10 @@ class Simulator:
         if control.moments is not None:
             inputs["moments"] = control.moments
         target = state.positions if control.positions is None else control.positions
-        inputs["targets"] = target
+        poses = state.poses if control.poses is None else control.poses
+        inputs["targets"] = self.scene.placed(poses, target)
+        if self.neighbourhood is not None:
+            inputs["turns"] = surface_turns(poses, state.poses)
         return inputs
 
     def _step(self, state: State, control: Control) -> tuple[State, Solution]:
@@ -215,17 +234,44 @@ class Simulator:
         inputs = self.inputs(state, control)
         inputs["mass"] = self.model.mass
         inputs["predicted"] = predicted
+        contacts = self._contacts(state, inputs)
         step = Step(
             model=self.model,
             solver=self.solver,
             factor=factor,
             time_step=self.time_step,
             tolerance=self.tolerance * self.time_step,
+            reactions=bool(self.scene.bodies),
+            contacts=contacts,
         )
-        positions, angles, plastic, accumulated, _ = solve_step(step, inputs)
-        then = advance(self.integrator, state, self.time_step, predicted, positions)
-        then = replace(then, angles=angles, plastic_angles=plastic, accumulated=accumulated)
+        solved = solve_step(step, inputs)
+        then = advance(self.integrator, state, self.time_step, predicted, solved.positions)
+        poses = state.poses if control.poses is None else control.poses
+        then = replace(
+            then,
+            angles=solved.angles,
+            plastic_angles=solved.plastic_angles,
+            accumulated=solved.accumulated,
+            poses=poses,
+            wrenches=wrenches(self.scene, poses, solved.positions, solved.reactions),
+            touched=None if contacts is None else contacts.started,
+            slip=None if contacts is None else solved.slip,
+        )
         return then, step.solution
+
+    def _contacts(self, state: State, inputs: Values) -> Contacts | None:
+        """What touches at a state; the slip that stays with it is added to the inputs."""
+        around, settings = self.neighbourhood, self.scene.contact
+        if around is None or settings is None:
+            return None
+        reach, radius = float(inputs["contact_range"]), inputs["contact_radius"].detach()
+        started = around.active(state.positions.detach(), radius, reach)
+        slip = state.positions.new_zeros(len(started.kind), 3)
+        if state.touched is not None and state.slip is not None:
+            slip = transported(state.touched, state.slip, started, around.surface.component)
+        inputs["slip"] = slip
+        creep = settings.creep_speed * self.time_step
+        return Contacts(around, settings, started, len(self.scene.sheets), creep)
 
     def _relaxed(self, state: State) -> Solved:
         """`state` once its directors have turned to where no moment acts, and what holds it."""
@@ -247,4 +293,6 @@ class Simulator:
 
     def _accelerations(self, reactions: Tensor) -> Tensor:
         """What the forces that would hold the vertices still make of the free coordinates."""
-        return torch.where(self.scene.held, 0.0, -reactions / self.model.mass[:, None])
+        mass = self.model.mass
+        heavy = torch.where(mass > 0, mass, 1.0)  # rigid bodies have none, and are held
+        return torch.where(self.scene.held, 0.0, -reactions / heavy[:, None])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from geomopt.linear import Solver, SparsePattern
 from sims.thin_shell.bending import Term
+from sims.thin_shell.contact.touching import Touching
 from sims.thin_shell.model import Model
 
 
@@ -26,19 +29,77 @@ class Assembled(NamedTuple):
 class System:
     """P(z) = sum of terms + inertia / 2 |x - predicted|^2 - loads . z.
 
-    loads, inertia (size,): force or moment on each unknown [N, N m], and mass over time step
-    squared [kg/s^2], None for a static problem; predicted (size,) [m].
+    elastic: the terms of the model; those of contact are around one state, see `around`. solver: of
+    the model's own pattern. loads, inertia (size,): force or moment on each unknown [N, N m], and
+    mass over time step squared [kg/s^2], None for a static problem; predicted (size,) [m].
     """
 
     model: Model
-    terms: list[Term]
+    elastic: list[Term]
+    open_solver: Solver
     loads: Tensor
     inertia: Tensor | None = None
     predicted: Tensor | None = None
+    touching: Touching | None = None
+
+    @cached_property
+    def terms(self) -> list[Term]:
+        """All terms, contact last."""
+        if self.touching is None:
+            return self.elastic
+        return self.elastic + self.touching.terms(len(self.model.blocks))
+
+    @cached_property
+    def blocks(self) -> list[Tensor]:
+        """The unknowns (n, size) of each kind of element."""
+        if self.touching is None:
+            return self.model.blocks
+        return [*self.model.blocks, self.touching.near.block]
+
+    @property
+    def pattern(self) -> SparsePattern:
+        """Where the matrix has its nonzeros."""
+        return self.model.pattern if self.touching is None else self.touching.near.pattern
+
+    @property
+    def solver(self) -> Solver:
+        """Of matrices on the pattern."""
+        return self.open_solver if self.touching is None else self.touching.near.solver
+
+    @cached_property
+    def plain(self) -> System:
+        """The same without the graphs of its constants."""
+        touching = None if self.touching is None else self.touching.plain
+        return replace(self, elastic=[term.plain for term in self.elastic], touching=touching)
+
+    def around(self, unknowns: Tensor) -> System:
+        """This system with all pairs among its elements that touch at `unknowns` (size,)."""
+        if self.touching is None:
+            return self
+        there = self.touching.around(self.model.split(unknowns)[0])
+        return self if there is self.touching else replace(self, touching=there)
+
+    def share(self, unknowns: Tensor, increment: Tensor) -> float:
+        """How much of an increment (size,), at most 1, lets no surface pass through another."""
+        if self.touching is None:
+            return 1.0
+        return self.touching.share(self.model.split(unknowns)[0], self.model.split(increment)[0])
+
+    def local(self, term: Term, vector: Tensor) -> Tensor:
+        """The part (n, size) of a vector (size,) that the elements of a term see."""
+        block = self.blocks[term.block]
+        return vector[block if term.rows is None else block[term.rows]]
 
     def value(self, unknowns: Tensor) -> float:
         """The potential [J]."""
         return self.assemble(unknowns, 0).value
+
+    def potential(self, unknowns: Tensor, terms: list[Term]) -> Tensor:
+        """The potential of `terms` [J] in torch operations, twice differentiable."""
+        parts = [
+            term.energy.value(self.local(term, unknowns), *term.constants).sum() for term in terms
+        ]
+        return torch.stack(parts).sum()
 
     def assemble(
         self,
@@ -52,18 +113,18 @@ class System:
         project: clamp the element matrices. extrapolated: what stands in the geometric part of a
         term's matrices, by the term's place.
         """
-        blocks = self.model.blocks
+        blocks = self.blocks
         vectors: dict[int, Tensor] = {}
         matrices: dict[int, Tensor] = {}
         total = unknowns.new_zeros(())
         for place, term in enumerate(self.terms):
             strain = (extrapolated or {}).get(place)
             found = term.energy.evaluate(
-                unknowns[blocks[term.block]], term.constants, order, project, strain
+                self.local(term, unknowns), term.constants, order, project, strain
             )
             total = total + found.value.sum()
-            _add(vectors, term.block, found.gradient)
-            _add(matrices, term.block, found.hessian)
+            _add(vectors, term, found.gradient)
+            _add(matrices, term, found.hessian)
         total = total - (self.loads * unknowns).sum()
         inertial = torch.zeros_like(unknowns)
         if self.inertia is not None and self.predicted is not None:
@@ -73,7 +134,7 @@ class System:
         if order == 0:
             return Assembled(float(total), self.loads, [], self.loads)
         parts = [vectors[block] for block in range(len(blocks))]
-        gradient = self.model.pattern.assemble_vector(parts) - self.loads + inertial
+        gradient = self.pattern.assemble_vector(parts) - self.loads + inertial
         scale = torch.stack([v.abs().amax() if v.numel() else total.new_zeros(()) for v in parts])
         kept = [matrices[block] for block in sorted(matrices)]
         return Assembled(float(total), gradient, kept, scale)
@@ -81,15 +142,19 @@ class System:
     def strains(self, unknowns: Tensor, increment: Tensor) -> dict[int, Tensor]:
         """The strains after a linear step, of the terms whose matrices can take them."""
         found = {}
-        for place, term in enumerate(self.terms):
+        for place, term in enumerate(self.elastic):
             if term.energy.extrapolate is not None:
-                block = self.model.blocks[term.block]
-                found[place] = term.energy.extrapolate(
-                    unknowns[block], increment[block], term.constants
-                )
+                local, move = self.local(term, unknowns), self.local(term, increment)
+                found[place] = term.energy.extrapolate(local, move, term.constants)
         return found
 
 
-def _add(sums: dict[int, Tensor], block: int, part: Tensor | None) -> None:
-    if part is not None:
-        sums[block] = sums[block] + part if block in sums else part
+def _add(sums: dict[int, Tensor], term: Term, part: Tensor | None) -> None:
+    if part is None:
+        return
+    if term.block not in sums:
+        sums[term.block] = part
+    elif term.rows is None:
+        sums[term.block] = sums[term.block] + part
+    else:
+        sums[term.block].index_add_(0, term.rows, part)

@@ -10,14 +10,15 @@ tangent, so it suits a few parameters and many outputs: fits by Gauss and Newton
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from sims.thin_shell.bending import Values, yielded
+from sims.thin_shell.bending import Values
 from sims.thin_shell.linearised import Linearised
 from sims.thin_shell.model import Model
+from sims.thin_shell.system import System
 
 
 def push_forward(
@@ -25,24 +26,27 @@ def push_forward(
     at: Linearised,
     values: Values,
     moving: Values,
-    time_step: float | None,
+    rebuilt: Callable[[Values], System],
+    outputs: Callable[[Tensor, Values, System], list[Tensor]],
     loads: Tensor,
     held: Tensor,
     moments: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
-    """Tangents of the unknowns, angles, reactions (size,) and creases after a solve.
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Tangents of the unknowns, the reactions (size,), and `outputs` of unknowns, values, system.
 
-    values: what the elements depend on, moving: their tangents. loads (size,): tangent of the loads
+    values: what the elements depend on, moving: their tangents, rebuilt: the system for values
+    that are differentiated. loads (size,): tangent of the loads
     and the inertia; held (size,): of the held unknowns, zero elsewhere. moments (E,): those that
     act, if any.
     """
     with torch.enable_grad():
         leaves = {n: t.detach().clone().requires_grad_(n in moving) for n, t in values.items()}
         z = at.unknowns.detach().clone().requires_grad_()
+        system = rebuilt(leaves)
         ways = [moving[name] for name in moving]
         force = -loads
         if moving:
-            potential = model.potential(z, leaves, time_step)
+            potential = system.potential(z, system.terms)
             if moments is not None and "start" in moving:
                 drift = model.bending.drift(model.split(z)[0], leaves["start"])
                 potential = potential + (moments * drift).sum()
@@ -54,18 +58,17 @@ def push_forward(
                 force = force + more
         moved = at.solve(-force, held)
         pulls = torch.where(model.free, 0.0, at.product(moved) + force)
-        angles = model.bending.angles(z, leaves)
-        outputs = [angles]
-        if model.plastic:
-            outputs += yielded(angles, leaves, model.bending.order)
         inner = [z, *(leaves[name] for name in moving)]
-        found = [_along(output, inner, [moved, *ways]) for output in outputs]
-    return moved, found[0], pulls, tuple(found[1:])
+        made = outputs(z, leaves, system)
+        found = [_along(output, inner, [moved, *ways]) for output in made]
+    return moved, pulls, found
 
 
 def _along(output: Tensor, leaves: Sequence[Tensor], ways: Sequence[Tensor]) -> Tensor:
     """Derivative of an output along `ways`: the derivative of its pull back, which is linear."""
     seed = torch.zeros_like(output, requires_grad=True)
+    if not output.numel():
+        return torch.zeros_like(output)
     slopes = torch.autograd.grad(
         (output * seed).sum(), leaves, create_graph=True, retain_graph=True, allow_unused=True
     )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 VERTEX_FACE, EDGE_EDGE, VERTEX_PLANE, VERTEX_EDGE = range(4)
+KEY_FACTOR = -7046029254386353131  # odd, 2^64 over the golden ratio: spreads keys over all bits
 
 
 class Pairs(NamedTuple):
@@ -47,3 +48,14 @@ class Surface:
     held: Tensor
     collides: Tensor
     rest: Tensor
+
+
+def pair_keys(pairs: Pairs) -> Tensor:
+    """Keys (n,) int64 by which pairs are found again.
+
+    The same for the same pair; two others share one with a chance of 2^-64, so a find is compared.
+    """
+    key = pairs.kind.long()
+    for column in pairs.vertices.unbind(1):
+        key = (key ^ (key >> 31)) * KEY_FACTOR + column
+    return key

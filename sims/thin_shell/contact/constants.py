@@ -1,0 +1,71 @@
+"""The constants of the barrier between pairs, and the motion of surfaces that turn."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sims.thin_shell.bending import Values
+from sims.thin_shell.contact.closest import closest, gap
+from sims.thin_shell.contact.pairs import EDGE_EDGE, Pairs, Surface
+from sims.thin_shell.pose import rotation_matrix
+
+PARALLEL = 1e-3  # of |E1|^2 |E2|^2 at rest: |e1 x e2|^2 below which edges count as parallel
+OFFSET_SHARE, RANGE_SHARE = 0.5, 0.25  # of the distance at rest of pairs of one sheet
+
+
+def sides(pairs: Pairs, surface: Surface) -> tuple[Tensor, Tensor]:
+    """The component (n,) of either primitive."""
+    return surface.component[pairs.vertices[:, 0]], surface.component[pairs.vertices[:, 3]]
+
+
+def barrier_constants(pairs: Pairs, surface: Surface, values: Values) -> tuple[Tensor, ...]:
+    """kind, stiffness, range, offset, parallel (n,) of `energies.barrier`, differentiable.
+
+    Two parts of one sheet that are near at rest, as neighbours in a mesh that is finer than the
+    sheet is thick, have less of an offset and a range: half and a quarter of their distance there.
+    """
+    first, second = sides(pairs, surface)
+    radius, reach = values["contact_radius"], values["contact_range"]
+    offset, ranges = radius[first] + radius[second], reach.expand(len(first))
+    rest = values["contact_rest"][pairs.vertices]
+    own = first == second
+    if bool(own.any()):
+        apart = gap(rest, closest(rest.detach(), pairs.kind), offset.new_zeros(()))
+        offset = torch.where(own, torch.minimum(offset, OFFSET_SHARE * apart), offset)
+        ranges = torch.where(own, torch.minimum(ranges, RANGE_SHARE * apart), ranges)
+    crossed = pairs.kind == EDGE_EDGE
+    ends = torch.stack([rest[:, 1] - rest[:, 0], rest[:, 3] - rest[:, 2]])
+    lengths = ends.square().sum(2)
+    parallel = torch.where(crossed, PARALLEL * lengths[0] * lengths[1], 1.0)
+    stiffness = values["contact_stiffness"].expand(len(first))
+    return pairs.kind.to(offset), stiffness, ranges, offset, parallel
+
+
+def surface_turns(poses: Tensor, start: Tensor) -> Tensor:
+    """R+ R^T - 1 (B, 3, 3): how the turns of a step from `start` (B, 6) to poses (B, 6) move what
+    is fixed in each body relative to its mesh."""
+    turned = rotation_matrix(poses[:, 3:]) @ rotation_matrix(start[:, 3:]).mT
+    return turned - torch.eye(3).to(turned)
+
+
+def turn_of_pairs(
+    pairs: Pairs, surface: Surface, normal: Tensor, values: Values, sheets: int
+) -> tuple[Tensor, Tensor]:
+    """How the surfaces of pairs move past each other (n, 3) [m] as bodies with a radius turn, and
+    the radii (n,) [m] of these bodies.
+
+    A sphere is a point, on which its turn does not show; at a distance of its radius it does.
+    normal (n, 3), from the second primitive to the first, at the start of the step.
+    """
+    turns, radius = values["turns"], values["contact_radius"]
+    total, rolling = torch.zeros_like(normal), torch.zeros_like(normal[:, 0])
+    if not len(turns):
+        return total, rolling
+    for component in sides(pairs, surface):
+        rolls = component >= sheets
+        own = torch.where(rolls, radius[component], 0.0)
+        body = (component - sheets).clamp(min=0)
+        total = total - (turns[body] @ (own[:, None] * normal)[:, :, None])[:, :, 0]
+        rolling = rolling + own
+    return total, rolling

@@ -1,0 +1,113 @@
+"""What touches in one solve: the barrier terms around a state, and friction from its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from torch import Tensor
+
+from sims.thin_shell.bending import Term, Values
+from sims.thin_shell.contact.closest import closest, normal
+from sims.thin_shell.contact.constants import barrier_constants, sides, turn_of_pairs
+from sims.thin_shell.contact.friction import Friction, carried, lagged
+from sims.thin_shell.contact.near import Near, Neighbourhood
+from sims.thin_shell.contact.pairs import Pairs
+from sims.thin_shell.contact.settings import Contact
+from sims.thin_shell.energies.barrier import BARRIER
+
+
+@dataclass(frozen=True, eq=False)
+class Contacts:
+    """What a step needs to know of contact besides tensors.
+
+    started: the pairs that touch where it starts, which friction acts between; sheets: how many
+    components come before the bodies; creep [m]: how far a creeping contact goes in a step.
+    """
+
+    neighbourhood: Neighbourhood
+    settings: Contact
+    started: Pairs
+    sheets: int
+    creep: float
+
+
+@dataclass(frozen=True, eq=False)
+class Touching:
+    """Contact under `values` around one state, whose pairs are in `near`."""
+
+    contacts: Contacts
+    values: Values
+    near: Near
+    friction: Friction | None
+
+    @classmethod
+    def of(cls, contacts: Contacts, values: Values, near: Near | None = None) -> Touching:
+        """Around the start of a step, or with the pairs of a state that is known."""
+        if near is None:
+            near = _near(contacts, values, values["start"].detach())
+        friction = _friction(contacts, values) if len(contacts.started.kind) else None
+        return cls(contacts, values, near, friction)
+
+    def around(self, positions: Tensor) -> Touching:
+        """The same around other positions (V, 3)."""
+        near = _near(self.contacts, self.values, positions)
+        return self if near is self.near else replace(self, near=near)
+
+    def share(self, positions: Tensor, move: Tensor) -> float:
+        """How much of a move (V, 3) lets no surface pass through another."""
+        radius = self.values["contact_radius"].detach()
+        return self.contacts.neighbourhood.detection.share(positions, move, radius)[0]
+
+    def terms(self, block: int) -> list[Term]:
+        """The terms over the pairs of `near`, which are that block of elements."""
+        terms = [Term(BARRIER, block, self._barrier)]
+        if self.friction is not None:
+            rows = self.near.places(self.contacts.started)
+            terms.append(Term(self.friction.energy, block, self.friction.constants, rows))
+        return terms
+
+    @cached_property
+    def _barrier(self) -> tuple[Tensor, ...]:
+        surface = self.contacts.neighbourhood.surface
+        return barrier_constants(self.near.pairs, surface, self.values)
+
+    def slip(self, positions: Tensor) -> Tensor:
+        """How far (m, 3) the pairs that touched at the start are from where they would not pull."""
+        if self.friction is None:
+            return positions.new_zeros(len(self.contacts.started.kind), 3)
+        start, pairs = self.values["start"], self.contacts.started
+        return carried(start, positions, pairs, self.friction)
+
+    @property
+    def plain(self) -> Touching:
+        """The same without the graphs of its constants."""
+        friction = None if self.friction is None else self.friction.plain
+        values = {name: value.detach() for name, value in self.values.items()}
+        return replace(self, values=values, friction=friction)
+
+
+def _near(contacts: Contacts, values: Values, positions: Tensor) -> Near:
+    radius, reach = values["contact_radius"].detach(), float(values["contact_range"])
+    return contacts.neighbourhood.around(positions, radius, reach, contacts.started)
+
+
+def _friction(contacts: Contacts, values: Values) -> Friction:
+    surface, pairs = contacts.neighbourhood.surface, contacts.started
+    barrier = barrier_constants(pairs, surface, values)
+    first, second = sides(pairs, surface)
+    local = values["start"][pairs.vertices]
+    across = normal(local, closest(local, pairs.kind))
+    turn, rolling = turn_of_pairs(pairs, surface, across, values, contacts.sheets)
+    return lagged(
+        values["start"],
+        pairs,
+        barrier,
+        values["friction"][first, second],
+        values["slip"],
+        turn,
+        grip=contacts.settings.grip,
+        softness=values["contact_softness"],
+        creep=contacts.creep if contacts.settings.law == "creeping" else None,
+        rolling=rolling,
+    )
