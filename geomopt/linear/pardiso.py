@@ -24,9 +24,9 @@ from geomopt.linear.pattern import SparsePattern
 DEFINITE, INDEFINITE = 2, -2
 ANALYSE, FACTORISE, SOLVE, RELEASE = 11, 22, 33, -1
 NOT_DEFINITE = -4
-NESTED_DISSECTION = (
-    2  # half the fill of minimum degree on the regular triangulations of large sheets
-)
+MINIMUM_DEGREE, NESTED_DISSECTION = 0, 2
+SMALL = 100_000  # nonzeros: below, minimum degree is found sooner and leaves no more fill; above,
+# nested dissection leaves down to half the fill on regular triangulations of sheets
 
 
 @cache
@@ -78,16 +78,19 @@ def _call(handle: _Handle, phase: int, right: np.ndarray | None, result: np.ndar
 class _Handle:
     """The library's memory for one kind of matrix on one pattern (upper triangle, from 0)."""
 
-    def __init__(self, kind: int, starts: np.ndarray, columns: np.ndarray) -> None:
+    def __init__(
+        self, kind: int, starts: np.ndarray, columns: np.ndarray, order: np.ndarray | None
+    ) -> None:
         self.kind = kind
         self.starts, self.columns = starts, columns
         self.values = np.zeros(len(columns))
-        self.order = np.zeros(len(starts) - 1, dtype=np.int32)
+        self.order = np.zeros(len(starts) - 1, dtype=np.int32) if order is None else order.copy()
         self.state = np.zeros(64, dtype=np.int64)
         self.settings = np.zeros(64, dtype=np.int32)
         self.settings[0] = 1  # the values below instead of the defaults
-        self.settings[1] = NESTED_DISSECTION
-        self.settings[4] = 2  # give the order back
+        small = 2 * len(columns) < SMALL
+        self.settings[1] = MINIMUM_DEGREE if small else NESTED_DISSECTION
+        self.settings[4] = 2 if order is None else 1  # give the order back, or take it
         self.settings[9] = 13  # pivots below 1e-13 of the norm are moved to it
         self.settings[20] = 1  # 1x1 and 2x2 pivots
         self.settings[34] = 1  # indices from 0
@@ -126,7 +129,9 @@ class Pardiso:
     def handle(self, kind: int) -> _Handle:
         """The memory of one kind, analysed at its first use and freed with this object."""
         if kind not in self._handles:
-            handle = _Handle(kind, self._starts, self._columns)
+            other = next(iter(self._handles.values()), None)
+            order = None if other is None else other.order  # finding one is half of the analysis
+            handle = _Handle(kind, self._starts, self._columns, order)
             error = _call(handle, ANALYSE, None, None)
             weakref.finalize(self, _call, handle, RELEASE, None, None)
             if error:
