@@ -85,7 +85,6 @@ class Linearised:
 
     def _softest(self) -> float:
         """The smallest r of H v = r K v, or a larger one where it is not near zero."""
-        model = self.system.model
         strains = self.system.strains(self.unknowns, torch.zeros_like(self.unknowns))
         unstressed = {place: torch.zeros_like(strain) for place, strain in strains.items()}
         matrices = self.system.assemble(self.unknowns, 2, extrapolated=unstressed).matrices

@@ -42,8 +42,9 @@ class Model:
     """A scene as elements. values: the tensors of materials and rest shape that they depend on.
 
     mass (V,) [kg]; free (3V + directors,) bool, unknowns that are solved for; blocks: the unknowns
-    of each kind of element (n, size), membranes of the sheets first, soft bodies last; plastic: some
-    material yields; damped: some material is viscous, or is asked for the derivative of being so.
+    of each kind of element (n, size), membranes of the sheets first, soft bodies last; plastic:
+    some material yields; damped: some material is viscous, or is asked for the derivative of being
+    so.
     """
 
     scene: Scene
@@ -179,8 +180,11 @@ def _soft_bodies(scene: Scene) -> list[tuple[SoftBody, slice]]:
 
 
 def _soft_values(scene: Scene) -> Values:
-    constants = [body.constants() for body, _ in _soft_bodies(scene)]
-    return {name: torch.cat(parts) for name, parts in zip(SOFT, zip(*constants, strict=True))}
+    bodies = [body for body, _ in _soft_bodies(scene)]
+    if not bodies:
+        return {}
+    constants = zip(*(body.constants() for body in bodies), strict=True)
+    return {name: torch.cat(parts) for name, parts in zip(SOFT, constants, strict=True)}
 
 
 def _membrane_values(scene: Scene) -> Values:

@@ -14,10 +14,12 @@ energy would cut the good step. So the stages are
 and a stage starts where the first one started. Unknowns that are held move to where they are driven
 in the first linear solve, which carries the others along. When a full step has moved no vertex by
 more than a small part of the thickness, its factor serves for the next ones, which then cost a
-gradient and a solve, as long as they shrink fast. Every step ends before a surface would pass through
-another, and what touches then is among the elements of the next one. (An old factor knows old directions of the
+gradient and a solve, as long as they shrink fast. (An old factor knows old directions of the
 elements. After a move m it takes a share m / h of the next step for stretch, over cells of size h,
 and that weighs 12 (m / thickness)^2 beside bending.)
+
+Where surfaces may touch, each step ends before one would pass through another, and what is near
+then is among the elements of the next step.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ def _mollifier(points: Tensor, kind: Tensor, parallel: Tensor) -> tuple[Tensor, 
     square = torch.linalg.cross(first, second).square().sum(1)
     active = (kind.detach().round() == EDGE_EDGE) & (square < parallel)
     scale = torch.where(active, parallel, 1.0)
-    rest = torch.where(active, 1.0 - square / scale, 0.0)
-    return 1.0 - rest.square(), 2.0 * rest / scale
+    share = torch.where(active, square / scale, 1.0)
+    return share * (2.0 - share), 2.0 * (1.0 - share) / scale
 
 
 def _active(room: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
