@@ -6,6 +6,11 @@ The way of one Newton step:
     solver = DirectSolver(pattern)                                     # once a topology
     values = pattern.assemble([element_matrices], diagonal)
     step = solver.factorise(values).solve(-gradient[pattern.unknowns])
+
+and where some elements come and go, as contacts do:
+
+    joined = pattern.joined([unknowns_of_contacts])
+    solver = solver.renewed(joined)
 """
 
 from geomopt.linear.direct import DirectSolver, Factor, factorise

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from copy import copy
 
 import numpy as np
 import torch
@@ -44,13 +45,28 @@ class DirectSolver:
     def __init__(self, pattern: SparsePattern, solver: str = "auto") -> None:
         if solver != "auto" and solver not in LIBRARIES:
             raise InputError(f"solver must be auto, {', '.join(LIBRARIES)}, got {solver!r}")
-        self.pattern = pattern
         self.solver = _best(pattern) if solver == "auto" else solver
         _log.info("direct solver %s for %d unknowns", self.solver, pattern.count)
         if self.solver == "cudss" and not pattern.columns.is_cuda:
             raise BackendUnavailable(
                 f"the solver 'cudss' works on CUDA; the pattern is on {pattern.columns.device}"
             )
+        self._open(pattern)
+
+    def renewed(self, pattern: SparsePattern) -> DirectSolver:
+        """The same library for another pattern, with this analysis where the nonzeros are the same.
+
+        Both solvers stay valid.
+        """
+        result = copy(self)
+        if _same_nonzeros(pattern, self.pattern):
+            result.pattern = pattern
+        else:
+            result._open(pattern)
+        return result
+
+    def _open(self, pattern: SparsePattern) -> None:
+        self.pattern = pattern
         self._library = LIBRARIES[self.solver](pattern) if pattern.count else None
         if self._library is not None:
             places = self._library.places
@@ -182,6 +198,14 @@ def _scale(values: Tensor, diagonal: Tensor) -> Tensor:
     if not float(largest) > 0:
         raise SingularMatrix("the matrix is singular: all of its entries are zero")
     return torch.where(size > EMPTY_BELOW * largest, size, largest).rsqrt()
+
+
+def _same_nonzeros(one: SparsePattern, other: SparsePattern) -> bool:
+    if one.columns is other.columns and one.starts is other.starts:
+        return True
+    if one.columns.device != other.columns.device or one.nonzeros != other.nonzeros:
+        return False
+    return torch.equal(one.starts, other.starts) and torch.equal(one.columns, other.columns)
 
 
 def _best(pattern: SparsePattern) -> str:

@@ -119,6 +119,10 @@ class IterativeSolver:
     def __init__(self, pattern: SparsePattern, tolerance: float = 1e-12) -> None:
         self.pattern, self.tolerance, self.solver = pattern, tolerance, "cg"
 
+    def renewed(self, pattern: SparsePattern) -> IterativeSolver:
+        """The same solver for another pattern."""
+        return IterativeSolver(pattern, self.tolerance)
+
     def factorise(self, values: Tensor) -> IterativeFactor:
         """The matrix with `values` (nnz,), ready to be solved with."""
         return IterativeFactor(self, values)
