@@ -62,6 +62,8 @@ class Simulator:
         self.scene = scene
         self.time_step = float(time_step)
         self.integrator: Integrator = integrator
+        self.bending: BendingName = bending
+        self.linear = linear
         self.tolerance = float(tolerance)
         self.model = Model.of(scene, bending, self.time_step)
         self.solver = open_solver(self.model.pattern, linear)
@@ -70,6 +72,11 @@ class Simulator:
             self.neighbourhood = Neighbourhood(surface_of(scene), self.model.pattern, linear)
         self._directors = len(self.model.bending.free)
         self.weight = self.model.mass[:, None] * torch.as_tensor(scene.gravity)
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        # libraries of linear solves live in one process; another one opens its own
+        settings = (self.time_step, self.integrator, self.bending, self.linear, self.tolerance)
+        return Simulator, (self.scene, *settings)
 
     def initial_state(
         self, positions: Tensor | None = None, velocities: Tensor | None = None
