@@ -12,6 +12,7 @@ import torch
 
 from geomopt.errors import BackendUnavailable, InputError
 from geomopt.linear import DirectSolver, SingularMatrix, SparsePattern, factorise, sparse_solve
+from geomopt.linear import pattern as pattern_module
 
 EXACT = 1e-12  # sums of a few terms of order one
 SOLVED = 1e-9  # backward stable solutions of systems with condition numbers below 1e5
@@ -125,7 +126,8 @@ def test_one_element_may_name_an_unknown_twice():
     assert torch.allclose(dense_of(pattern, pattern.assemble(given)), expected, atol=EXACT)
 
 
-def test_assembly_does_not_depend_on_the_number_of_threads():
+def test_assembly_does_not_depend_on_the_number_of_threads(monkeypatch):
+    """Nor on whether few enough elements are summed without a kernel."""
     draws = generator(3)
     block = torch.randint(0, 4000, (6000, 6), generator=draws)
     pattern = SparsePattern.of([block], 4000, torch.rand(4000, generator=draws) > 0.1)
@@ -133,13 +135,15 @@ def test_assembly_does_not_depend_on_the_number_of_threads():
     before = torch.get_num_threads()
     found = []
     try:
-        for threads in (1, 2):
+        for threads, few in ((1, 0), (2, 0), (1, pattern_module.FEW), (2, pattern_module.FEW)):
             torch.set_num_threads(threads)
+            monkeypatch.setattr(pattern_module, "FEW", few)
             found.append((pattern.assemble(given), pattern.assemble_vector([given[0][:, 0]])))
     finally:
         torch.set_num_threads(before)
-    for one, two in zip(*found, strict=True):
-        assert torch.equal(one, two)
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize("solver", INSTALLED)
