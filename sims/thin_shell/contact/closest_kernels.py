@@ -121,10 +121,46 @@ def closest(kind: int, a: wp.vec3d, b: wp.vec3d, c: wp.vec3d, d: wp.vec3d):
     return result
 
 
+@wp.func
+def duals(found: Closest, a: wp.vec3d, b: wp.vec3d, c: wp.vec3d, d: wp.vec3d):
+    """Vectors T_k with T_k . t_l = delta_kl for the rates t_l of r, zero for what is not free."""
+    first = found.first[0] * a + found.first[1] * b + found.first[2] * c + found.first[3] * d
+    second = found.second[0] * a + found.second[1] * b + found.second[2] * c + found.second[3] * d
+    if found.free == 1:
+        first /= wp.dot(first, first)
+    if found.free == 2:
+        cross = wp.cross(first, second)
+        cross /= wp.dot(cross, cross)
+        other = wp.cross(cross, first)
+        first = wp.cross(second, cross)
+        second = other
+    return first, second
+
+
+@wp.func
+def row_of(rows: wp.array2d(dtype=wp.float64), row: int):
+    return wp.vec4d(rows[row, 0], rows[row, 1], rows[row, 2], rows[row, 3])
+
+
 @cache
-def kernel() -> Any:
-    """Weights (n, 4), rates (n, 2, 4) and the number of free parameters (n,) of n pairs."""
+def kernels() -> tuple[Any, Any, Any]:
+    """Closest points for derivatives in torch; what they mean, and what that hands back.
+
+    Weights (n, 4), their rates (n, 2, 4) and the dot products (n, 2, 2) of the dual vectors.
+    Weights, |r| (n,) and r / |r| (n, 3). The derivative of a function of these in the points.
+    """
     home = wp.get_module(f"{__name__}.float64")
+
+    @wp.func(module=home)
+    def found_in(local: wp.array2d(dtype=wp.float64), kind: wp.array(dtype=wp.float64), pair: int):
+        """The closest points of a row, and their dual vectors."""
+        a = position(local, pair, 0)
+        b = position(local, pair, 1)
+        c = position(local, pair, 2)
+        d = position(local, pair, 3)
+        found = closest(int(wp.rint(kind[pair])), a, b, c, d)
+        first, second = duals(found, a, b, c, d)
+        return found, first, second
 
     @wp.kernel(module=home, enable_backward=False)
     def find_closest(
@@ -133,21 +169,72 @@ def kernel() -> Any:
         kind: wp.array(dtype=wp.float64),
         weights: wp.array2d(dtype=wp.float64),
         rates: wp.array3d(dtype=wp.float64),
-        free: wp.array(dtype=wp.int32),
+        products: wp.array3d(dtype=wp.float64),
     ):
         """One pair."""
         pair = first + wp.tid()
-        found = closest(
-            int(wp.rint(kind[pair])),
-            position(local, pair, 0),
-            position(local, pair, 1),
-            position(local, pair, 2),
-            position(local, pair, 3),
-        )
-        free[pair] = found.free
+        found, one, two = found_in(local, kind, pair)
+        products[pair, 0, 0] = wp.dot(one, one)
+        products[pair, 0, 1] = wp.dot(one, two)
+        products[pair, 1, 0] = wp.dot(one, two)
+        products[pair, 1, 1] = wp.dot(two, two)
         for i in range(4):
             weights[pair, i] = found.weights[i]
             rates[pair, 0, i] = found.first[i]
             rates[pair, 1, i] = found.second[i]
 
-    return find_closest
+    @wp.kernel(module=home, enable_backward=False)
+    def find_touch(
+        first: int,
+        local: wp.array2d(dtype=wp.float64),
+        kind: wp.array(dtype=wp.float64),
+        weights: wp.array2d(dtype=wp.float64),
+        distance: wp.array(dtype=wp.float64),
+        direction: wp.array2d(dtype=wp.float64),
+    ):
+        """One pair."""
+        pair = first + wp.tid()
+        found, _one, _two = found_in(local, kind, pair)
+        length = wp.sqrt(found.square)
+        distance[pair] = length
+        axis = wp.vec3d()
+        if length > ZERO:
+            axis = found.apart / length
+        for i in range(4):
+            weights[pair, i] = found.weights[i]
+        for i in range(3):
+            direction[pair, i] = axis[i]
+
+    @wp.kernel(module=home, enable_backward=False)
+    def hand_back(
+        first: int,
+        local: wp.array2d(dtype=wp.float64),
+        kind: wp.array(dtype=wp.float64),
+        weights: wp.array2d(dtype=wp.float64),
+        distance: wp.array(dtype=wp.float64),
+        direction: wp.array2d(dtype=wp.float64),
+        result: wp.array2d(dtype=wp.float64),
+    ):
+        """One pair: weights, distance and direction are derivatives in these here."""
+        pair = first + wp.tid()
+        found, one, two = found_in(local, kind, pair)
+        length = wp.sqrt(found.square)
+        apart = wp.vec3d()
+        if length > ZERO:
+            axis = found.apart / length
+            turn = wp.vec3d(direction[pair, 0], direction[pair, 1], direction[pair, 2])
+            apart = distance[pair] * axis + (turn - wp.dot(turn, axis) * axis) / length
+        share = row_of(weights, pair)
+        for i in range(4):
+            share[i] += wp.dot(apart, position(local, pair, i))
+        # du_k = -T_k . dr - sum_l T_k . T_l r . dt_l
+        u = wp.dot(share, found.first)
+        v = wp.dot(share, found.second)
+        pull = u * one + v * two
+        spread = wp.dot(pull, one) * found.first + wp.dot(pull, two) * found.second
+        for i in range(4):
+            row = found.weights[i] * (apart - pull) - spread[i] * found.apart
+            for p in range(3):
+                result[pair, 3 * i + p] = row[p]
+
+    return find_closest, find_touch, hand_back

@@ -4,7 +4,7 @@ Normal, closest points and the limit mu N of a pair are those at the start of th
 Li et al. 2020, Incremental potential contact, section 5; but as functions of the positions there,
 and so with derivatives. Anchored friction remembers the slip of its springs from step to step:
 
-    u+ = u - P (R - 1)(|r| - rolling) n,    slip+ = R (elastic part of u+),
+    u+ = u - lever P R n,    slip+ = R (elastic part of u+),    lever = |r| - rolling,
 
 where the elastic part is at most limit / k long. R is how the pair has turned in the step: for a
 face or a plane, as it has with an edge in it; for an edge, as its direction and the normal about
@@ -20,34 +20,31 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sims.thin_shell.contact.closest import closest, normal, separation
+from sims.thin_shell.contact.closest import separation, touch
 from sims.thin_shell.contact.pairs import EDGE_EDGE, VERTEX_EDGE, Pairs, pair_keys
 from sims.thin_shell.energies.barrier import normal_force
 from sims.thin_shell.energies.crease import flow
 from sims.thin_shell.energies.creep_friction import CREEP
 from sims.thin_shell.energies.energy import Constants, Energy
-from sims.thin_shell.energies.friction import FRICTION, slid, tangential
+from sims.thin_shell.energies.friction import FRICTION, tangential
 
 SKEW = 1e-6  # sine between two directions below which they span no plane
 
 
 @dataclass(frozen=True, eq=False)
 class Friction:
-    """Friction of m pairs over one step: its energy and the constants of it.
-
-    rolling (m,) [m]: radii, added up, of those bodies of a pair whose turns are in its anchor.
-    """
+    """Friction of m pairs over one step: its energy, the constants of it, and the lever (m,) [m],
+    how much of r turns with a pair."""
 
     energy: Energy
     constants: Constants
-    rolling: Tensor | None = None
+    lever: Tensor
 
     @property
     def plain(self) -> Friction:
         """The same without the graphs of its constants."""
         constants = tuple(constant.detach() for constant in self.constants)
-        rolling = None if self.rolling is None else self.rolling.detach()
-        return replace(self, constants=constants, rolling=rolling)
+        return replace(self, constants=constants, lever=self.lever.detach())
 
 
 def lagged(
@@ -71,21 +68,22 @@ def lagged(
     that a pair slides by sum_i w_i dx_i + turn. grip: stiffness of the springs over that of the
     barrier. softness in [0, 1): of the corner between sticking and sliding. creep [m]: how far a
     contact goes in a step below which it counts as sticking, for friction regularised in the
-    velocity, which has no springs. rolling (m,) as in `Friction`.
+    velocity, which has no springs. rolling (m,) [m]: radii, added up, of those bodies of a pair
+    whose turns are in `turn`.
     """
     points = start[pairs.vertices]
-    weights = closest(points, pairs.kind)
-    axis = normal(points, weights)
-    limit = friction * normal_force(points, weights, *barrier)
+    weights, distance, axis = touch(points, pairs.kind)
+    limit = friction * normal_force(points, distance, *barrier)
     before = slip if creep is None else torch.zeros_like(slip)
     # sum_i w_i x_i is along the normal at the start, so nothing of it is left in the plane
     anchor = -tangential(before if turn is None else before + turn, axis)
     places = weights, anchor, axis, limit
     if creep is not None:
-        return Friction(CREEP, (*places, torch.full_like(limit, creep)))
+        return Friction(CREEP, (*places, torch.full_like(limit, creep)), distance)
     stiffness = grip * barrier[1]
     corner = torch.as_tensor(softness).to(stiffness).expand_as(stiffness)
-    return Friction(FRICTION, (*places, stiffness, corner), rolling)
+    lever = distance if rolling is None else distance - rolling
+    return Friction(FRICTION, (*places, stiffness, corner), lever)
 
 
 def carried(start: Tensor, end: Tensor, pairs: Pairs, friction: Friction) -> Tensor:
@@ -96,51 +94,43 @@ def carried(start: Tensor, end: Tensor, pairs: Pairs, friction: Friction) -> Ten
     """
     if friction.energy is CREEP:
         return end.new_zeros(len(pairs.kind), 3)
-    weights, _, axis, limit, stiffness, softness = friction.constants
-    before, after = start[pairs.vertices], end[pairs.vertices]
-    axis_after = normal(after, closest(after, pairs.kind))
-    turned = _turn(pairs, before, after, axis, axis_after)
-    length = (separation(before, weights) * axis).sum(1)
-    if friction.rolling is not None:
-        length = length - friction.rolling
-    lever = length[:, None] * axis
-    tilt = (turned @ lever[:, :, None])[:, :, 0] - lever
-    slide = slid(after.flatten(1), *friction.constants[:3]) - tangential(tilt, axis)
-    plastic, _ = flow(
-        slide, stiffness, stiffness, limit / stiffness, torch.zeros_like(limit), softness
-    )
+    weights, anchor, axis, limit, stiffness, softness = friction.constants
+    points = torch.stack([start, end])[:, pairs.vertices]
+    turned = _turn(pairs, points, torch.stack([axis, touch(points[1], pairs.kind)[2]]))
+    tilted = friction.lever[:, None] * (turned @ axis[:, :, None])[:, :, 0]
+    slide = tangential(separation(points[1], weights) - tilted - anchor, axis)
+    none = torch.zeros_like(limit)
+    plastic, _ = flow(slide, stiffness, stiffness, limit / stiffness, none, softness)
     return (turned @ (slide - plastic)[:, :, None])[:, :, 0]
 
 
-def _turn(pairs: Pairs, before: Tensor, after: Tensor, axis: Tensor, axis_after: Tensor) -> Tensor:
-    """How pairs turn (n, 3, 3) between two places (n, 4, 3) of their points and their normals."""
-    crossed, edge = pairs.kind == EDGE_EDGE, pairs.kind == VERTEX_EDGE
-    frames, spanned = [], torch.ones_like(edge)
-    for points, direction in ((before, axis), (after, axis_after)):
-        along = torch.where(
-            crossed[:, None], points[:, 3] - points[:, 2], points[:, 2] - points[:, 1]
-        )
-        side = torch.where((crossed | edge)[:, None], direction, points[:, 3] - points[:, 1])
-        up = torch.linalg.cross(along, side)
-        room = (along.square().sum(1) * side.square().sum(1)).detach()
-        here = up.detach().square().sum(1) > SKEW**2 * room
-        spanned = spanned & here
-        safe = (torch.where(here[:, None], vectors, 1.0) for vectors in (along, up))
-        first, third = (
-            vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True) for vectors in safe
-        )
-        frames.append(torch.stack([first, torch.linalg.cross(third, first), third], dim=2))
-    material = frames[1] @ frames[0].mT
-    both = axis + axis_after
-    square = both.square().sum(1)
-    # twice 1 + n . n'; a pair that has turned over is far apart, and its slip is worth nothing
-    divisor = torch.where(square > SKEW, square, 1.0)[:, None, None] / 2
-    smallest = (
-        torch.eye(3).to(axis)
-        - both[:, :, None] * both[:, None] / divisor
-        + 2.0 * axis_after[:, :, None] * axis[:, None]
+def _turn(pairs: Pairs, points: Tensor, axes: Tensor) -> Tensor:
+    """How pairs turn (m, 3, 3) between two places of their points (2, m, 4, 3) and normals."""
+    crossed = (pairs.kind == EDGE_EDGE)[:, None]
+    open_side = crossed | (pairs.kind == VERTEX_EDGE)[:, None]
+    a, b, c = points[:, :, 1:].unbind(2)
+    along = torch.where(crossed, c - b, b - a)
+    side = torch.where(open_side, axes, c - a)
+    up = torch.linalg.cross(along, side)
+    lengths = torch.linalg.vector_norm(torch.stack([along, side, up]), dim=3, keepdim=True)
+    spanned = (lengths[2] > SKEW * lengths[0] * lengths[1]).detach()
+    first, third = (
+        along / torch.where(spanned, lengths[0], 1.0),
+        up / torch.where(spanned, lengths[2], 1.0),
     )
-    return torch.where(spanned[:, None, None], material, smallest)
+    frames = torch.stack([first, torch.linalg.cross(third, first), third], dim=3)
+    material = frames[1] @ frames[0].mT
+    known = spanned.all(0)
+    if bool(known.all()):
+        return material
+    before, after = axes
+    both = before + after
+    share = both.square().sum(1) / 2  # 1 + n . n'
+    # a pair that has turned over is far apart, and its slip is worth nothing
+    divisor = torch.where(share > SKEW, share, 1.0)[:, None, None]
+    outer = both[:, :, None] * both[:, None] / divisor
+    smallest = torch.eye(3).to(axes) - outer + 2.0 * after[:, :, None] * before[:, None]
+    return torch.where(known[:, :, None], material, smallest)
 
 
 def transported(old: Pairs | None, slip: Tensor | None, new: Pairs, component: Tensor) -> Tensor:

@@ -34,7 +34,8 @@ from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_kern
 def _mollifier(points: Tensor, kind: Tensor, parallel: Tensor) -> tuple[Tensor, Tensor]:
     """m (n,), and m' (n,) [1/m4]."""
     first, second = points[:, 1] - points[:, 0], points[:, 3] - points[:, 2]
-    square = torch.linalg.cross(first, second).square().sum(1)
+    cross = torch.linalg.cross(first, second)
+    square = (cross * cross).sum(1)
     active = (kind.detach().round() == EDGE_EDGE) & (square < parallel)
     scale = torch.where(active, parallel, 1.0)
     share = torch.where(active, square / scale, 1.0)
@@ -102,7 +103,7 @@ def work(
 
 def normal_force(
     points: Tensor,
-    weights: Tensor,
+    distance: Tensor,
     kind: Tensor,
     stiffness: Tensor,
     reach: Tensor,
@@ -111,10 +112,10 @@ def normal_force(
 ) -> Tensor:
     """-dB/dg (n,) [N], what a pair pushes with along its normal, differentiable in everything.
 
-    points (n, 4, 3) [m] and the weights (n, 4) of `closest`; the rest as in `value`. Zero out of
-    range and where a pair touches.
+    points (n, 4, 3) [m] at the distance |r| (n,) [m]; the rest as in `value`. Zero out of range and
+    where a pair touches.
     """
-    active, y = _active(gap(points, weights, offset), reach)
+    active, y = _active(distance - offset, reach)
     force = -stiffness * reach * _slope(y) * _mollifier(points, kind, parallel)[0]
     return torch.where(active, force, 0.0)
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import warp as wp
 
-from sims.thin_shell.contact.closest_kernels import EDGES, PLANE, Closest, closest
+from sims.thin_shell.contact.closest_kernels import EDGES, PLANE, Closest, closest, duals
 from sims.thin_shell.energies.flap_kernels import position
 
 ZERO = wp.constant(wp.float64(0.0))
@@ -91,22 +91,6 @@ def boxes_apart(kind: int, a: wp.vec3d, b: wp.vec3d, c: wp.vec3d, d: wp.vec3d):
         room = wp.max(wp.max(other_low[axis] - high[axis], low[axis] - other_high[axis]), ZERO)
         square += room * room
     return square
-
-
-@wp.func
-def duals(found: Closest, a: wp.vec3d, b: wp.vec3d, c: wp.vec3d, d: wp.vec3d):
-    """T_1 and T_2, zero for what is not free."""
-    first = found.first[0] * a + found.first[1] * b + found.first[2] * c + found.first[3] * d
-    second = found.second[0] * a + found.second[1] * b + found.second[2] * c + found.second[3] * d
-    if found.free == 1:
-        first /= wp.dot(first, first)
-    if found.free == 2:
-        cross = wp.cross(first, second)
-        cross /= wp.dot(cross, cross)
-        other = wp.cross(cross, first)
-        first = wp.cross(second, cross)
-        second = other
-    return first, second
 
 
 @wp.func

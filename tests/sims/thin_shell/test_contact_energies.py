@@ -260,7 +260,8 @@ def test_normal_force_is_what_the_barrier_pushes_with():
     kind = constants[0]
     points = local.unflatten(1, (4, 3))
     weights = closest(points, kind)
-    force = normal_force(points, weights, *constants)
+    distance = gap(points, weights, torch.zeros_like(kind))
+    force = normal_force(points, distance, *constants)
     forces = -BARRIER.evaluate(local, constants, 1).gradient.unflatten(1, (4, 3))
     crossed = kind == EDGE_EDGE
     push = forces[:, 0] + torch.where(crossed[:, None], forces[:, 1], 0.0)

@@ -331,7 +331,7 @@ def test_the_plain_one_has_no_graph():
     plain = friction.plain
     assert plain.energy is friction.energy
     for part, other in zip(
-        (*friction.constants, friction.rolling), (*plain.constants, plain.rolling), strict=True
+        (*friction.constants, friction.lever), (*plain.constants, plain.lever), strict=True
     ):
         assert not other.requires_grad
         torch.testing.assert_close(part.detach(), other)
