@@ -26,7 +26,7 @@ class Scene:
     The V vertices are those of the sheets, in order, then those of the bodies, in order; the E
     edges and F faces are those of the sheets. A scene has a sheet or a soft body at least. contact:
     without it they pass through each other and themselves. A scene with rigid bodies has contact
-    by default.
+    by default. worlds: the scenes that this one puts side by side, see `stacked`.
 
     clamped: vertices that keep position and slope: the sheet cannot turn about an edge between two
     of them. pinned: vertices that keep their position only, a hinged support. fixed (V, 3) bool:
@@ -50,6 +50,7 @@ class Scene:
     gravity: Sequence[float] | Tensor = (0.0, 0.0, 0.0)
     bodies: Sequence[Body | SoftBody] = ()
     contact: Contact | None = None
+    worlds: Sequence[Scene] = field(default=(), repr=False)
     vertices: Tensor = field(init=False, repr=False)
     rest_vertices: Tensor = field(init=False, repr=False)
     topology: Topology = field(init=False, repr=False)
@@ -144,6 +145,17 @@ class Scene:
             parts.append(slice(start, start + len(part.vertices)))
             start += len(part.vertices)
         return parts
+
+    @property
+    def components_of_worlds(self) -> list[Tensor]:
+        """Of each world of `worlds`, which sheets and bodies of this scene are its, in its order."""
+        sheet, body, found = 0, len(self.sheets), []
+        for world in self.worlds:
+            sheets = torch.arange(sheet, sheet + len(world.sheets))
+            bodies = torch.arange(body, body + len(world.bodies))
+            found.append(torch.cat([sheets, bodies]).to(self.vertices.device))
+            sheet, body = sheet + len(world.sheets), body + len(world.bodies)
+        return found
 
     @property
     def body_parts(self) -> list[slice]:

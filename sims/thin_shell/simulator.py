@@ -271,7 +271,7 @@ class Simulator:
         around, settings = self.neighbourhood, self.scene.contact
         if around is None or settings is None:
             return None
-        reach, radius = float(inputs["contact_range"]), inputs["contact_radius"].detach()
+        reach, radius = float(inputs["contact_range"].max()), inputs["contact_radius"].detach()
         started = around.active(state.positions.detach(), radius, reach)
         slip = state.positions.new_zeros(len(started.kind), 3)
         if state.touched is not None and state.slip is not None:

@@ -26,8 +26,8 @@ def barrier_constants(pairs: Pairs, surface: Surface, values: Values) -> tuple[T
     sheet is thick, have less of an offset and a range: half and a quarter of their distance there.
     """
     first, second = sides(pairs, surface)
-    radius, reach = values["contact_radius"], values["contact_range"]
-    offset, ranges = radius[first] + radius[second], reach.expand(len(first))
+    radius, ranges = values["contact_radius"], values["contact_range"][first]
+    offset = radius[first] + radius[second]
     rest = values["contact_rest"][pairs.vertices]
     own = first == second
     if bool(own.any()):
@@ -38,7 +38,7 @@ def barrier_constants(pairs: Pairs, surface: Surface, values: Values) -> tuple[T
     ends = torch.stack([rest[:, 1] - rest[:, 0], rest[:, 3] - rest[:, 2]])
     lengths = ends.square().sum(2)
     parallel = torch.where(crossed, PARALLEL * lengths[0] * lengths[1], 1.0)
-    stiffness = values["contact_stiffness"].expand(len(first))
+    stiffness = values["contact_stiffness"][first]
     return pairs.kind.to(offset), stiffness, ranges, offset, parallel
 
 

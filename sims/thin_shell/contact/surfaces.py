@@ -16,6 +16,7 @@ from sims.thin_shell.moduli import face_moduli
 from sims.thin_shell.scene import Scene
 from sims.thin_shell.soft_body import SoftBody
 
+EACH = ("contact_range", "contact_stiffness", "contact_softness", "contact_radius")
 SHARE = 1e-3  # of the size of a scene: the default range
 BORNE = 10.0  # times the weight of a vertex that a contact bears within half of its range
 
@@ -59,29 +60,40 @@ def surface_of(scene: Scene) -> Surface:
 
 
 def contact_values(scene: Scene, time_step: float) -> Values:
-    """The tensors that contact depends on, differentiable: contact_range [m], contact_stiffness
-    [N/m], contact_softness, contact_radius (C,) [m],
-    friction (C, C) and contact_rest (V, 3) [m]."""
+    """The tensors that contact depends on, differentiable, for each of the C components:
+    contact_range [m], contact_stiffness [N/m], contact_softness, contact_radius [m] (C,), friction
+    (C, C); and contact_rest (V, 3) [m]. Both components of a pair have one range and stiffness."""
+    if scene.worlds:
+        return _together(scene, [contact_values(world, time_step) for world in scene.worlds])
     settings = scene.contact
     if settings is None:
         return {}
-    like = scene.vertices
+    like, count = scene.vertices, len(scene.vertex_parts)
 
-    def scalar(value: Any) -> Tensor:
-        return torch.as_tensor(value).to(like).reshape(())
+    def each(value: Any) -> Tensor:
+        return torch.as_tensor(value).to(like).reshape(()).expand(count)
 
-    reach = _size(scene) * SHARE if settings.range is None else scalar(settings.range)
+    reach = _size(scene) * SHARE if settings.range is None else settings.range
     stiffness = settings.stiffness
+    if stiffness is None:
+        stiffness = _stiffness(scene, time_step, torch.as_tensor(reach))
     return {
-        "contact_range": reach,
-        "contact_stiffness": (
-            _stiffness(scene, time_step, reach) if stiffness is None else scalar(stiffness)
-        ),
-        "contact_softness": scalar(settings.softness),
+        "contact_range": each(reach),
+        "contact_stiffness": each(stiffness),
+        "contact_softness": each(settings.softness),
         "contact_radius": _radii(scene, settings),
         "friction": _friction(scene, settings.friction),
         "contact_rest": scene.rest_vertices,
     }
+
+
+def _together(scene: Scene, worlds: list[Values]) -> Values:
+    """The values of worlds that do not feel each other as those of all their components."""
+    members = scene.components_of_worlds
+    order = torch.argsort(torch.cat(members))
+    values = {name: torch.cat([world[name] for world in worlds])[order] for name in EACH}
+    table = torch.block_diag(*(world["friction"] for world in worlds))
+    return values | {"friction": table[order][:, order], "contact_rest": scene.rest_vertices}
 
 
 def _deformable(scene: Scene) -> Tensor:
@@ -115,7 +127,7 @@ def _stiffness(scene: Scene, time_step: float, reach: Tensor) -> Tensor:
 
 
 def _radii(scene: Scene, settings: Contact) -> Tensor:
-    like, count = scene.vertices, len(scene.sheets) + len(scene.bodies)
+    like, count = scene.vertices, len(scene.vertex_parts)
     if settings.offset is not None:
         given = torch.as_tensor(settings.offset).to(like)
         if given.shape != (count,) or not bool((given.detach() >= 0).all()):
@@ -159,6 +171,9 @@ def _friction(scene: Scene, named: Mapping[tuple[object, object], Any]) -> Tenso
 
 
 def _collides(scene: Scene) -> Tensor:
+    if scene.worlds:
+        order = torch.argsort(torch.cat(scene.components_of_worlds))
+        return torch.block_diag(*(_collides(world) for world in scene.worlds))[order][:, order]
     count = len(scene.sheets) + len(scene.bodies)
     allowed = torch.ones(count, count, dtype=torch.bool, device=scene.vertices.device)
     if scene.contact is not None:

@@ -88,7 +88,7 @@ class Touching:
 
 
 def _near(contacts: Contacts, values: Values, positions: Tensor) -> Near:
-    radius, reach = values["contact_radius"].detach(), float(values["contact_range"])
+    radius, reach = values["contact_radius"].detach(), float(values["contact_range"].max())
     return contacts.neighbourhood.around(positions, radius, reach, contacts.started)
 
 
@@ -107,7 +107,7 @@ def _friction(contacts: Contacts, values: Values) -> Friction:
         values["slip"],
         turn,
         grip=contacts.settings.grip,
-        softness=values["contact_softness"],
+        softness=values["contact_softness"][first],
         creep=contacts.creep if contacts.settings.law == "creeping" else None,
         rolling=rolling,
     )
