@@ -8,19 +8,18 @@ y = x + t m + u, 0 <= t <= 1, have no pair beyond the list whose gap is below ma
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import warp as wp
 from torch import Tensor
 
-from geomopt.launch import Vectors, initialize, launch
+from geomopt.launch import Vectors, launch
 from sims.thin_shell.contact import detection_kernels as kernels
 from sims.thin_shell.contact.closest import closest, gap, separation
 from sims.thin_shell.contact.pairs import EDGE_EDGE, Pairs, Surface
+from sims.thin_shell.contact.trees import Tree
 
 SLOTS = 16  # partners of a query that need no second search
-REFITS = 64  # of a tree, before it is built anew
 SKIN = 1.0  # of the reach, what the margin of a list adds to it
 FORGET = 8.0  # times below the largest reach asked for, a reach is one of another problem
 KEPT = 0.899  # of a gap that a move may close, as in the kernels
@@ -38,40 +37,6 @@ class _Candidates(NamedTuple):
     square: float
     radius: Tensor
     margin: float
-
-
-class _Tree:
-    """Boxes around primitives, in a hierarchy."""
-
-    def __init__(self, primitives: Tensor) -> None:
-        self.primitives = primitives
-        # a tree needs a box; one out of sight stands in where there are no primitives
-        self.lower = torch.full(
-            (max(len(primitives), 1), 3), 1e30, dtype=torch.float32, device=primitives.device
-        )
-        self.upper = self.lower.clone()
-        self.hierarchy: Any = None
-        self.refits = 0
-
-    def fit(self, positions: Tensor, spread: Tensor) -> int:
-        """Fit the boxes to positions (V, 3) with a spread (V,) about each; the tree's number."""
-        initialize()
-        launch(
-            kernels.box_kernel(),
-            len(self.primitives),
-            [self.primitives, Vectors(positions), spread],
-            [Vectors(self.lower), Vectors(self.upper)],
-            split=True,
-            grain=GRAIN,
-        )
-        if self.hierarchy is None or self.refits == REFITS:
-            lower = wp.from_torch(self.lower, dtype=wp.vec3)
-            self.hierarchy = wp.Bvh(lower, wp.from_torch(self.upper, dtype=wp.vec3))
-            self.refits = 0
-        else:
-            self.hierarchy.refit()
-            self.refits += 1
-        return int(self.hierarchy.id)
 
 
 def _sorted_rows(rows: Tensor) -> Tensor:
@@ -108,7 +73,7 @@ class Detection:
         self._held = surface.held.contiguous()
         self._collides = surface.collides.contiguous()
         self._rest = surface.rest.detach().contiguous()
-        self._face_tree, self._edge_tree = _Tree(self._faces), _Tree(self._edges)
+        self._face_tree, self._edge_tree = Tree(self._faces), Tree(self._edges)
         self._list: _Candidates | None = None
         self._reach = 0.0
 

@@ -1,4 +1,4 @@
-"""Kernels of detection: boxes, the list of candidates, and the two tests of a candidate.
+"""Kernels of detection: the list of candidates, and the two tests of a candidate.
 
 A query is a primitive that looks for others. In this order, which is that of the kinds: points look
 for faces, edges for edges that come after them, points for planes, points for lone edges.
@@ -12,38 +12,18 @@ import warp as wp
 from sims.thin_shell.contact.ccd_kernels import relative_length, safe_share
 from sims.thin_shell.contact.closest_kernels import closest
 from sims.thin_shell.contact.pairs import EDGE_EDGE, VERTEX_EDGE, VERTEX_FACE, VERTEX_PLANE
+from sims.thin_shell.contact.tree_kernels import high_corner, low_corner
 
 ZERO = wp.constant(wp.float64(0.0))
 HALF = wp.constant(wp.float64(0.5))
 ONE = wp.constant(wp.float64(1.0))
 INFINITE = wp.constant(wp.float64(float("inf")))
-ROUNDING = wp.constant(wp.float64(1.2e-7))  # two units of the last place of float32
 KEPT = wp.constant(wp.float64(0.899))  # of a gap that a move may close, as in `ccd_kernels`
 TOUCHING = wp.constant(wp.float64(1e-6))  # distance at rest over the longest side
 FACE = wp.constant(VERTEX_FACE)
 EDGES = wp.constant(EDGE_EDGE)
 PLANE = wp.constant(VERTEX_PLANE)
 EDGE = wp.constant(VERTEX_EDGE)
-
-
-@wp.func
-def below(x: wp.float64):
-    return wp.float32(x - wp.abs(x) * ROUNDING)
-
-
-@wp.func
-def above(x: wp.float64):
-    return wp.float32(x + wp.abs(x) * ROUNDING)
-
-
-@wp.func
-def low_corner(x: wp.vec3d, spread: wp.float64):
-    return wp.vec3f(below(x[0] - spread), below(x[1] - spread), below(x[2] - spread))
-
-
-@wp.func
-def high_corner(x: wp.vec3d, spread: wp.float64):
-    return wp.vec3f(above(x[0] + spread), above(x[1] + spread), above(x[2] + spread))
 
 
 @wp.func
@@ -130,35 +110,6 @@ def rest_distance(
 @wp.func
 def gap_of(distance: wp.float64, radii: wp.float64, at_rest: wp.float64):
     return distance - wp.min(radii, HALF * at_rest)
-
-
-@cache
-def box_kernel() -> Any:
-    """Boxes around primitives of any number of vertices, a spread about each of those."""
-    home = wp.get_module(f"{__name__}.boxes")
-
-    @wp.kernel(module=home, enable_backward=False)
-    def surround(
-        first: int,
-        primitives: wp.array2d(dtype=wp.int32),
-        positions: wp.array(dtype=wp.vec3d),
-        spread: wp.array(dtype=wp.float64),
-        lower: wp.array(dtype=wp.vec3f),
-        upper: wp.array(dtype=wp.vec3f),
-    ):
-        """One box."""
-        index = first + wp.tid()
-        vertex = primitives[index, 0]
-        low = low_corner(positions[vertex], spread[vertex])
-        high = high_corner(positions[vertex], spread[vertex])
-        for corner in range(1, primitives.shape[1]):
-            vertex = primitives[index, corner]
-            low = wp.min(low, low_corner(positions[vertex], spread[vertex]))
-            high = wp.max(high, high_corner(positions[vertex], spread[vertex]))
-        lower[index] = low
-        upper[index] = high
-
-    return surround
 
 
 @cache
