@@ -5,6 +5,10 @@
 A square sheet of n x n vertices with three numbers a vertex and one an edge; each triangle couples
 its three vertices and three edges (12 numbers, bending) and its three vertices (9, membrane), with
 random positive definite matrices. Medians of CPU milliseconds on one thread.
+
+Then the sheet is folded: each vertex of one half touches a triangle of the other. These elements
+are joined to the pattern, solvers are renewed on it, and "beside the library" is what an assembly,
+a factorisation and a solve take besides the library's own two calls.
 """
 
 from __future__ import annotations
@@ -17,12 +21,20 @@ import argparse
 import importlib.util
 import time
 from statistics import median
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import torch
 from scipy.sparse.linalg import splu
 
 from geomopt.geometry.topology import Topology
-from geomopt.linear import DirectSolver, SparsePattern, block_jacobi, conjugate_gradient
+from geomopt.linear import (
+    DirectSolver,
+    SparsePattern,
+    block_jacobi,
+    conjugate_gradient,
+    pardiso,
+)
 
 torch.set_num_threads(1)
 
@@ -51,9 +63,57 @@ def sheet(side):
     return torch.cat([positions, edges], 1), positions, 3 * side * side + len(topology.edges)
 
 
+def contacts(side):
+    """Unknowns of the contacts (n, 12) of a sheet that is folded in the middle."""
+    index = torch.arange(side * side).reshape(side, side)
+    half = side // 2
+    above = index[: half - 1, :-1]
+    below = index.flip(0)
+    corners = (below[: half - 1, :-1], below[1:half, :-1], below[: half - 1, 1:])
+    vertices = torch.stack([above, *corners], dim=-1).reshape(-1, 4)
+    return (3 * vertices[:, :, None] + torch.arange(3)).reshape(-1, 12)
+
+
 def definite(block, generator):
     root = torch.randn(*block.shape, block.shape[1], generator=generator, dtype=torch.float64)
     return root @ root.mT
+
+
+def installed():
+    pardiso = importlib.util.find_spec("pypardiso") is not None
+    return ("superlu", "pardiso") if pardiso else ("superlu",)
+
+
+def beside_library(name, call, repeats):
+    """Milliseconds of a call that are not spent in `splu`, its solves and Pardiso's phases."""
+    spent = [0.0]
+
+    def timed(function):
+        def run(*given, **options):
+            begin = time.process_time()
+            try:
+                return function(*given, **options)
+            finally:
+                spent[0] += 1e3 * (time.process_time() - begin)
+
+        return run
+
+    def factor(matrix, **options):
+        return SimpleNamespace(solve=timed(timed(splu)(matrix, **options).solve))
+
+    def once():
+        spent[0] = 0.0
+        begin = time.process_time()
+        call()
+        return 1e3 * (time.process_time() - begin) - spent[0]
+
+    place, stand_in = {
+        "pardiso": ("geomopt.linear.pardiso._call", timed(pardiso._call)),
+        "superlu": ("geomopt.linear.superlu.splu", factor),
+    }[name]
+    with patch(place, stand_in):
+        once()
+        return median(once() for _ in range(repeats))
 
 
 def measure(side, repeats):
@@ -77,9 +137,7 @@ def measure(side, repeats):
     factor = splu(matrix)
     rows.append(("SciPy's splu as it is, factor", milliseconds(lambda: splu(matrix), few)))
     rows.append(("solve", milliseconds(lambda: factor.solve(right.numpy()), repeats)))
-    for name in ("superlu", "pardiso"):
-        if name == "pardiso" and importlib.util.find_spec("pypardiso") is None:
-            continue
+    for name in installed():
         solver = DirectSolver(pattern, name)
         made = solver.factorise(values)
 
@@ -101,6 +159,33 @@ def measure(side, repeats):
         rows.append(("factor", milliseconds(again, repeats)))
         rows.append(("solve", milliseconds(solve, repeats)))
         rows.append(("indefinite: factor, count", milliseconds(indefinite, repeats)))
+
+    more = contacts(side)
+    joined = pattern.joined([more])
+    rows += [
+        (
+            f"pattern with {len(more)} contacts, found anew",
+            milliseconds(lambda: SparsePattern.of([*blocks, more], size), few),
+        ),
+        ("joined", milliseconds(lambda: pattern.joined([more]), few)),
+        ("joined again, nothing new", milliseconds(lambda: joined.joined([more]), few)),
+    ]
+    given.append(definite(more, generator))
+    values_joined = joined.assemble(given)
+    for name in installed():
+        solver = DirectSolver(pattern, name)
+
+        def renew(solver=solver):
+            solver.renewed(joined).factorise(values_joined)
+
+        renewed = solver.renewed(joined)
+
+        def step(renewed=renewed):
+            renewed.factorise(joined.assemble(given)).solve(right)
+
+        rows.append((f"{name}, renewed and factor", milliseconds(renew, few)))
+        rows.append(("assembly, factor and solve", milliseconds(step, repeats)))
+        rows.append(("of which beside the library", beside_library(name, step, repeats)))
 
     def iterate():
         return conjugate_gradient(
