@@ -1,4 +1,4 @@
-"""Sheets as scenes of the viewer, and films of their motion."""
+"""Sheets and bodies as scenes of the viewer, and films of their motion."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from geomopt.errors import InputError, check_tensor
 from geomopt.geometry import Mesh
 from geomopt.viewer.record import record_scenes
 from geomopt.viewer.scene import Scene as Frame
+from sims.thin_shell.body_meshes import body_mesh, plane_lines
+from sims.thin_shell.contact.closest import closest, separation
+from sims.thin_shell.contact.constants import sides
+from sims.thin_shell.contact.pairs import EDGE_EDGE
 from sims.thin_shell.model import Model
 from sims.thin_shell.simulator import Simulator
 from sims.thin_shell.state import State, Trajectory
@@ -30,31 +34,46 @@ def frame(
     show: Shown | Tensor | None = None,
     title: str = "",
     floor: float | None = None,
+    contacts: bool = False,
 ) -> Frame:
-    """What the viewer shows of a state: the sheets, and points at the vertices that are held.
+    """What the viewer shows of a state: sheets and bodies, and points where sheets are held.
 
     show: "curvature" without regard to the rest shape, or "crease", the plastic part of it, see
-    `vertex_curvature`; or a number for each vertex (V,). floor: height z [m] of a grid that is
-    drawn under the scene. Raises InputError for another name or shape.
+    `vertex_curvature`; or a number for each vertex (V,), which colours the sheets. floor: height z
+    [m] of a grid that is drawn under the scene; a plane is a grid as well. contacts: whether to
+    draw points in the middle of all gaps within the range of contact. Raises InputError for another
+    name or shape.
     """
     scene = simulator.scene
     positions = state.positions.detach()
+    count = sum(len(sheet.vertices) for sheet in scene.sheets)
     values, label = _shown(simulator.model, state, show)
     meshes = {}
     if values is None and len(scene.sheets) > 1:
-        start = 0
-        for number, sheet in enumerate(scene.sheets, 1):
-            part = positions[start : start + len(sheet.vertices)]
-            meshes[f"sheet {number}"] = Mesh(part, sheet.faces)
-            start += len(sheet.vertices)
-    else:
-        meshes["sheet"] = Mesh(positions, scene.faces)
-    held = positions[scene.held.any(dim=1)]
+        for number, (sheet, part) in enumerate(
+            zip(scene.sheets, scene.vertex_parts, strict=False), 1
+        ):
+            meshes[f"sheet {number}"] = Mesh(positions[part], sheet.faces)
+    elif scene.sheets:
+        meshes["sheet"] = Mesh(positions[:count], scene.faces)
+    lines = {} if floor is None else {"floor": _grid(scene.vertices.detach(), floor)}
+    radii = simulator.model.values.get("contact_radius")
+    for place, (body, part) in enumerate(zip(scene.bodies, scene.body_parts, strict=True)):
+        name = "body" if len(scene.bodies) == 1 else f"body {place + 1}"
+        radius = 0.0 if radii is None else float(radii[len(scene.sheets) + place])
+        mesh = body_mesh(body, radius, positions[part], state.poses[place].detach())
+        if mesh is None:
+            lines[name] = plane_lines(scene, place, positions)
+        else:
+            meshes[name] = mesh
+    points = {"held": positions[:count][scene.held[:count].any(dim=1)]}
+    if contacts:
+        points["contacts"] = _contacts(simulator, positions)
     return Frame(
         meshes=meshes,
-        points={"held": held} if len(held) else {},
-        lines={} if floor is None else {"floor": _grid(scene.vertices.detach(), floor)},
-        fields={} if values is None else {"sheet": {label: values}},
+        points={name: places for name, places in points.items() if len(places)},
+        lines=lines,
+        fields={} if values is None or not count else {"sheet": {label: values[:count]}},
         title=title,
     )
 
@@ -65,19 +84,23 @@ def film(
     path: str | Path,
     show: Shown | None = None,
     floor: float | None = None,
+    contacts: bool = False,
     size: tuple[int, int] = (960, 600),
 ) -> Path:
     """Write states as an animation (gif, mp4) of six seconds, or the last one as a picture (png).
 
-    The camera stands still and colours mean the same in all frames. show, floor: see `frame`; a
-    Trajectory keeps no angles, so it cannot show curvature, and its states can. Raises InputError
-    for that, another suffix and no states, BackendUnavailable without an OpenGL library.
+    The camera stands still and colours mean the same in all frames. show, floor, contacts: see
+    `frame`; a Trajectory keeps no angles, so it cannot show curvature, and its states can. Raises
+    InputError for that, another suffix and no states, BackendUnavailable without an OpenGL library.
     """
     if isinstance(states, Trajectory):
         states = _moments(states, show)
     if not states:
         raise InputError("states must be at least one, got none")
-    frames = [frame(simulator, state, show, f"t = {state.time:.3f} s", floor) for state in states]
+    frames = [
+        frame(simulator, state, show, f"t = {state.time:.3f} s", floor, contacts)
+        for state in states
+    ]
     return record_scenes(frames, path, size, motion=True)
 
 
@@ -93,6 +116,7 @@ def _moments(trajectory: Trajectory, show: Shown | None) -> list[State]:
         replace(
             trajectory.final,
             positions=positions,
+            poses=trajectory.poses[place],
             plastic_angles=trajectory.final.plastic_angles if plastic is None else plastic[place],
             time=float(trajectory.times[place]),
         )
@@ -130,6 +154,23 @@ def vertex_curvature(model: Model, angles: Tensor) -> Tensor:
         for part in (twice, scale / covers)
     )
     return (energy / rigidity.clamp(min=torch.finfo(torch.float64).tiny)).clamp(min=0).sqrt()
+
+
+def _contacts(simulator: Simulator, positions: Tensor) -> Tensor:
+    """The points (n, 3) in the middle of all gaps within the range of contact."""
+    around, values = simulator.neighbourhood, simulator.model.values
+    if around is None:
+        return positions.new_zeros(0, 3)
+    radius, reach = values["contact_radius"].detach(), float(values["contact_range"].max())
+    pairs = around.active(positions, radius, reach)
+    local = positions[pairs.vertices]
+    weights = closest(local, pairs.kind)
+    second_corner = torch.where(pairs.kind == EDGE_EDGE, weights[:, 1], 0.0)
+    first = weights[:, :1] * local[:, 0] + second_corner[:, None] * local[:, 1]
+    apart = separation(local, weights)
+    length = torch.linalg.vector_norm(apart, dim=1, keepdim=True)
+    one, other = (radius[component][:, None] for component in sides(pairs, around.surface))
+    return first - apart / length * (one + length - other) / 2
 
 
 def _grid(vertices: Tensor, height: float) -> Tensor:
