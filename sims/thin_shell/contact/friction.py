@@ -21,14 +21,13 @@ import torch
 from torch import Tensor
 
 from sims.thin_shell.contact.closest import separation, touch
-from sims.thin_shell.contact.pairs import EDGE_EDGE, VERTEX_EDGE, Pairs, pair_keys
+from sims.thin_shell.contact.pairs import EDGE_EDGE, Pairs, pair_keys
+from sims.thin_shell.contact.turns import turns
 from sims.thin_shell.energies.barrier import normal_force
 from sims.thin_shell.energies.crease import flow
 from sims.thin_shell.energies.creep_friction import CREEP
 from sims.thin_shell.energies.energy import Constants, Energy
 from sims.thin_shell.energies.friction import FRICTION, tangential
-
-SKEW = 1e-6  # sine between two directions below which they span no plane
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,42 +94,13 @@ def carried(start: Tensor, end: Tensor, pairs: Pairs, friction: Friction) -> Ten
     if friction.energy is CREEP:
         return end.new_zeros(len(pairs.kind), 3)
     weights, anchor, axis, limit, stiffness, softness = friction.constants
-    points = torch.stack([start, end])[:, pairs.vertices]
-    turned = _turn(pairs, points, torch.stack([axis, touch(points[1], pairs.kind)[2]]))
+    before, after = start[pairs.vertices], end[pairs.vertices]
+    turned = turns(pairs.kind, before, after, axis, touch(after, pairs.kind)[2])
     tilted = friction.lever[:, None] * (turned @ axis[:, :, None])[:, :, 0]
-    slide = tangential(separation(points[1], weights) - tilted - anchor, axis)
+    slide = tangential(separation(after, weights) - tilted - anchor, axis)
     none = torch.zeros_like(limit)
     plastic, _ = flow(slide, stiffness, stiffness, limit / stiffness, none, softness)
     return (turned @ (slide - plastic)[:, :, None])[:, :, 0]
-
-
-def _turn(pairs: Pairs, points: Tensor, axes: Tensor) -> Tensor:
-    """How pairs turn (m, 3, 3) between two places of their points (2, m, 4, 3) and normals."""
-    crossed = (pairs.kind == EDGE_EDGE)[:, None]
-    open_side = crossed | (pairs.kind == VERTEX_EDGE)[:, None]
-    a, b, c = points[:, :, 1:].unbind(2)
-    along = torch.where(crossed, c - b, b - a)
-    side = torch.where(open_side, axes, c - a)
-    up = torch.linalg.cross(along, side)
-    lengths = torch.linalg.vector_norm(torch.stack([along, side, up]), dim=3, keepdim=True)
-    spanned = (lengths[2] > SKEW * lengths[0] * lengths[1]).detach()
-    first, third = (
-        along / torch.where(spanned, lengths[0], 1.0),
-        up / torch.where(spanned, lengths[2], 1.0),
-    )
-    frames = torch.stack([first, torch.linalg.cross(third, first), third], dim=3)
-    material = frames[1] @ frames[0].mT
-    known = spanned.all(0)
-    if bool(known.all()):
-        return material
-    before, after = axes
-    both = before + after
-    share = both.square().sum(1) / 2  # 1 + n . n'
-    # a pair that has turned over is far apart, and its slip is worth nothing
-    divisor = torch.where(share > SKEW, share, 1.0)[:, None, None]
-    outer = both[:, :, None] * both[:, None] / divisor
-    smallest = torch.eye(3).to(axes) - outer + 2.0 * after[:, :, None] * before[:, None]
-    return torch.where(known[:, :, None], material, smallest)
 
 
 def transported(old: Pairs | None, slip: Tensor | None, new: Pairs, component: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from sims.thin_shell.contact.pairs import (
     VERTEX_PLANE,
     Pairs,
 )
+from sims.thin_shell.contact.turns import turns
 from sims.thin_shell.energies.creep_friction import CREEP
 from sims.thin_shell.energies.energy import Constants, by_autograd
 from sims.thin_shell.energies.friction import FRICTION, slid
@@ -322,6 +323,28 @@ def test_derivatives_of_a_step(name: str, share: float):
     inputs = (start, end, *barrier_of(kind, offset=0.02), *scalars)
     leaves = tuple(part.clone().requires_grad_(i != 2) for i, part in enumerate(inputs))
     assert torch.autograd.gradcheck(step, leaves, eps=1e-7, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_derivatives_of_turns(name: str):
+    """Of two vertices as well, whose edge has no length while they move."""
+    kind, points = POINTS[name]
+    source = torch.Generator().manual_seed(5)
+    places = torch.tensor(points, dtype=torch.float64)[None].expand(2, 4, 3).clone()
+    places[1] = places[1] @ rotation(number(1.0, 2.0, -1.0), 0.7).mT
+    places += 1e-2 * torch.randn(places.shape, generator=source).double()
+    axes = torch.randn(2, 1, 3, generator=source).double()
+    axes = axes / axes.norm(dim=2, keepdim=True)
+    columns = torch.tensor([0, 1, 1, 1] if name == "vertex-vertex" else [0, 1, 2, 3])
+
+    def turned(*ends: Tensor) -> Tensor:
+        return turns(torch.tensor([kind]), *(end[:, columns] for end in ends[:2]), *ends[2:])
+
+    leaves = [part.clone().requires_grad_() for part in (places[:1], places[1:], *axes)]
+    assert torch.autograd.gradcheck(turned, leaves, eps=1e-7, atol=1e-6, rtol=1e-6)
+    made = turned(*leaves).detach()[0]
+    torch.testing.assert_close(made @ made.mT, torch.eye(3).double(), rtol=0, atol=ROUNDING)
+    assert float(torch.linalg.det(made)) == pytest.approx(1.0)
 
 
 def test_the_plain_one_has_no_graph():
