@@ -1,8 +1,9 @@
 """Factorisation by MKL Pardiso, found through the package pypardiso (the `mkl` extra).
 
 The analysis of the pattern is made once for each of two kinds of matrix: L L^T of a positive
-definite one, and L D L^T with 1x1 and 2x2 pivots of an indefinite one. The first is half as dear;
-which of them is tried first follows from the factorisation before.
+definite one, and L D L^T with 1x1 and 2x2 pivots of an indefinite one. The first is half as dear,
+but what it took is lost where it fails: after an indefinite matrix it is tried again when two in a
+row were definite, as Newton's method may take an indefinite matrix and a definite one in turn.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from geomopt.linear.pattern import SparsePattern
 DEFINITE, INDEFINITE = 2, -2
 ANALYSE, FACTORISE, SOLVE, RELEASE = 11, 22, 33, -1
 NOT_DEFINITE = -4
+DOUBTS = 2  # definite matrices after an indefinite one before L L^T is tried
 MINIMUM_DEGREE, NESTED_DISSECTION = 0, 2
 SMALL = 100_000  # nonzeros: below, minimum degree is found sooner and leaves no more fill; above,
 # nested dissection leaves down to half the fill on regular triangulations of sheets
@@ -122,7 +124,7 @@ class Pardiso:
         self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         self._columns = columns[places].astype(np.int32)
         self._handles: dict[int, _Handle] = {}
-        self._definite = True
+        self._doubts = 0
         self.places = torch.from_numpy(places.astype(np.int32))
         self.held: object = None  # the mark of the factor that the memory holds
 
@@ -144,18 +146,29 @@ class Pardiso:
         return PardisoFactor(self, values.numpy())
 
     def run(self, values: np.ndarray) -> _Handle:
-        """Factorise and return the memory that holds the factor."""
-        kinds = [DEFINITE, INDEFINITE] if self._definite else [INDEFINITE]
-        for kind in kinds:
-            handle = self.handle(kind)
-            handle.values = values
-            error = _call(handle, FACTORISE, None, None)
-            if error == 0:
-                self._definite = kind == DEFINITE or handle.settings[22] == 0
-                return handle
-            if error != NOT_DEFINITE:
-                break
-        raise SingularMatrix(f"Pardiso could not factorise the matrix, error {error}")
+        """Factorise and return the memory that holds the factor.
+
+        Its kind follows from the matrix alone, so that a run can be repeated bit for bit; the
+        matrix before only says which is tried first.
+        """
+        handle = self._factorised(DEFINITE, values) if self._definite else None
+        if handle is None:
+            handle = self._factorised(INDEFINITE, values)
+        if handle is not None and handle.settings[22] == 0 and not self._definite:
+            handle = self._factorised(DEFINITE, values) or self._factorised(INDEFINITE, values)
+        if handle is None:
+            raise SingularMatrix("Pardiso could not factorise the matrix, error -4")
+        self._definite = handle.kind == DEFINITE
+        return handle
+
+    def _factorised(self, kind: int, values: np.ndarray) -> _Handle | None:
+        """The memory with the factor of one kind, None for a matrix that has none."""
+        handle = self.handle(kind)
+        handle.values = values
+        error = _call(handle, FACTORISE, None, None)
+        if error not in (0, NOT_DEFINITE):
+            raise SingularMatrix(f"Pardiso could not factorise the matrix, error {error}")
+        return None if error else handle
 
 
 class PardisoFactor:

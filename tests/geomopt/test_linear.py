@@ -395,3 +395,14 @@ BAD = [
 def test_bad_input_is_named(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("solver", INSTALLED)
+def test_a_solution_does_not_depend_on_the_matrix_before(solver):
+    pattern, definite, _ = system()
+    _, indefinite, _ = system(definite=False, shift=-0.5)
+    right, direct = random(pattern.count), DirectSolver(pattern, solver)
+    turns = [definite, indefinite, definite, definite, indefinite, indefinite]
+    found = [direct.factorise(values).solve(right) for values in turns]
+    for first, second in ((0, 2), (0, 3), (1, 4), (1, 5)):
+        assert torch.equal(found[first], found[second])
