@@ -97,6 +97,25 @@ def split_by(
 
 
 @wp.func
+def fanned(v: wp.vec3d, a: wp.vec3d, b: wp.vec3d, c: wp.vec3d, d: wp.vec3d):
+    """Whether, along an axis, a line through v parts a, b from c, d; it need not be an edge, since
+    edges of a flat mesh go on in each other."""
+    between = wp.normalize(a - v) + wp.normalize(b - v)
+    between -= wp.normalize(c - v) + wp.normalize(d - v)
+    for axis in range(3):
+        i = (axis + 1) % 3
+        j = (axis + 2) % 3
+        q = v
+        q[i] = v[i] - between[j]
+        q[j] = v[j] + between[i]
+        one = flat_side(v, q, a, i, j)
+        parted = one != 0 and flat_side(v, q, b, i, j) == one
+        if parted and flat_side(v, q, c, i, j) == -one and flat_side(v, q, d, i, j) == -one:
+            return True
+    return False
+
+
+@wp.func
 def worse(first: int, second: int):
     """One sure yes is a yes, and one doubt leaves a doubt."""
     if first == YES or second == YES:
@@ -158,11 +177,28 @@ def judge(face: wp.vec3i, other: wp.vec3i, positions: wp.array(dtype=wp.vec3d)):
     if result == UNSURE:
         apart = split_by(a, b, c, d, e, f, shared) or split_by(d, e, f, a, b, c, shared)
         apart = apart or split_by(a, c, b, d, e, f, shared) or split_by(d, f, e, a, b, c, shared)
+        if shared == 1:
+            apart = apart or fanned(a, b, c, e, f)
         if shared == 0:
             apart = apart or split_by(b, c, a, d, e, f, 0) or split_by(e, f, d, a, b, c, 0)
         if apart:
             return NO
     return result
+
+
+@wp.func
+def lowest_corner(face: wp.vec3i, positions: wp.array(dtype=wp.vec3d)):
+    return wp.min(wp.min(positions[face[0]], positions[face[1]]), positions[face[2]])
+
+
+@wp.func
+def highest_corner(face: wp.vec3i, positions: wp.array(dtype=wp.vec3d)):
+    return wp.max(wp.max(positions[face[0]], positions[face[1]]), positions[face[2]])
+
+
+@wp.func
+def reaches(high: wp.vec3d, low: wp.vec3d):
+    return high[0] >= low[0] and high[1] >= low[1] and high[2] >= low[2]
 
 
 @cache
@@ -184,12 +220,9 @@ def overlap_kernel() -> Any:
         """One face."""
         index = first + wp.tid()
         face = faces[index]
-        low = low_corner(positions[face[0]], ZERO)
-        high = high_corner(positions[face[0]], ZERO)
-        for k in range(1, 3):
-            low = wp.min(low, low_corner(positions[face[k]], ZERO))
-            high = wp.max(high, high_corner(positions[face[k]], ZERO))
-        search = wp.bvh_query_aabb(tree, low, high)
+        low = lowest_corner(face, positions)
+        high = highest_corner(face, positions)
+        search = wp.bvh_query_aabb(tree, low_corner(low, ZERO), high_corner(high, ZERO))
         other = wp.int32(0)
         found = wp.int32(0)
         begin = wp.int32(0)
@@ -197,10 +230,15 @@ def overlap_kernel() -> Any:
             begin = int(ends[index] - counts[index])
         while wp.bvh_query_next(search, other):
             if other > index:
-                if fill == 1:
-                    pairs[begin + found, 0] = index
-                    pairs[begin + found, 1] = other
-                found += 1
+                next = faces[other]
+                # the boxes of the tree are larger by their rounding
+                if reaches(high, lowest_corner(next, positions)) and reaches(
+                    highest_corner(next, positions), low
+                ):
+                    if fill == 1:
+                        pairs[begin + found, 0] = index
+                        pairs[begin + found, 1] = other
+                    found += 1
         if fill == 0:
             counts[index] = wp.int64(found)
 
