@@ -25,7 +25,7 @@ import math
 import torch
 from torch import Tensor
 
-from sims.thin_shell.contact.closest import closest, gap, normal
+from sims.thin_shell.contact.closest import closest, gap, normal, separation, touch
 from sims.thin_shell.contact.pairs import EDGE_EDGE, VERTEX_EDGE
 from sims.thin_shell.energies.barrier_kernels import kernel
 from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_kernel
@@ -86,18 +86,16 @@ def work(
 ) -> Tensor:
     """Derivative (n,) [J] of the energy along a direction (n, 12)."""
     points, moves = local.unflatten(1, (4, 3)), direction.unflatten(1, (4, 3))
-    weights = closest(points, kind)
-    active, y = _active(gap(points, weights, offset), reach)
-    opening = (normal(points, weights)[:, None] @ moves.mT @ weights[:, :, None])[:, 0, 0]
-    edges, rates = (
-        torch.stack((x[:, 1] - x[:, 0], x[:, 3] - x[:, 2]))  # of the edges
-        for x in (points, moves)
-    )
-    area = torch.linalg.cross(edges[0], edges[1])
-    turning = torch.linalg.cross(rates[0], edges[1]) + torch.linalg.cross(edges[0], rates[1])
+    weights, distance, axis = touch(points.detach(), kind)
+    active, y = _active(distance - offset, reach)
+    opening = (axis * separation(moves, weights)).sum(1)
+    first, second = points[:, 1] - points[:, 0], points[:, 3] - points[:, 2]
+    turning = torch.linalg.cross(moves[:, 1] - moves[:, 0], second)
+    turning = turning + torch.linalg.cross(first, moves[:, 3] - moves[:, 2])
+    widening = 2.0 * (torch.linalg.cross(first, second) * turning).sum(1)
     level, growth = _mollifier(points, kind, parallel)
     push = level * reach * _slope(y) * opening
-    fade = growth * reach.square() * (y - 1.0).square() * y.log() * 2.0 * (area * turning).sum(1)
+    fade = growth * reach.square() * (y - 1.0).square() * y.log() * widening
     return torch.where(active, stiffness * (push - fade), 0.0 * kind)
 
 
