@@ -2,8 +2,7 @@
 
 The analysis of the pattern is made once for each of two kinds of matrix: L L^T of a positive
 definite one, and L D L^T with 1x1 and 2x2 pivots of an indefinite one. The first is half as dear,
-but what it took is lost where it fails: after an indefinite matrix it is tried again when two in a
-row were definite, as Newton's method may take an indefinite matrix and a definite one in turn.
+but what it took is lost where it fails, so that after an indefinite matrix the other goes first.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from geomopt.linear.pattern import SparsePattern
 DEFINITE, INDEFINITE = 2, -2
 ANALYSE, FACTORISE, SOLVE, RELEASE = 11, 22, 33, -1
 NOT_DEFINITE = -4
-DOUBTS = 2  # definite matrices after an indefinite one before L L^T is tried
 MINIMUM_DEGREE, NESTED_DISSECTION = 0, 2
 SMALL = 100_000  # nonzeros: below, minimum degree is found sooner and leaves no more fill; above,
 # nested dissection leaves down to half the fill on regular triangulations of sheets
@@ -124,7 +122,7 @@ class Pardiso:
         self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         self._columns = columns[places].astype(np.int32)
         self._handles: dict[int, _Handle] = {}
-        self._doubts = 0
+        self._definite = True
         self.places = torch.from_numpy(places.astype(np.int32))
         self.held: object = None  # the mark of the factor that the memory holds
 
