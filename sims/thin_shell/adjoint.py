@@ -26,7 +26,7 @@ from torch import Tensor
 
 from geomopt.linear import Solver
 from sims.thin_shell.bending import Values, references, yielded
-from sims.thin_shell.contact.near import Near
+from sims.thin_shell.contact.pairs import Pairs
 from sims.thin_shell.contact.touching import Contacts, Touching
 from sims.thin_shell.energies.energy import virtual_work
 from sims.thin_shell.linearised import Linearised
@@ -45,7 +45,8 @@ class Step:
 
     factor: mass is multiplied by this [1/s^2], None for an equilibrium. time_step [s]: of the
     viscous potential, None for none. tolerance [m]: Newton's. reactions: whether they are asked
-    for. contacts: where surfaces touch, None for a scene without contact.
+    for. contacts: where surfaces touch, None for a scene without contact. ended: how each forward
+    solve ended, and the pairs that were near there.
     """
 
     model: Model
@@ -55,7 +56,7 @@ class Step:
     tolerance: float
     reactions: bool = False
     contacts: Contacts | None = None
-    ended: list[tuple[Solution, Near | None]] = field(default_factory=list)
+    ended: list[tuple[Solution, Pairs | None]] = field(default_factory=list)
 
     @property
     def solution(self) -> Solution:
@@ -73,8 +74,8 @@ class Step:
         terms = self.model.terms(values, self.time_step)
         touching = None
         if self.contacts is not None:
-            near = self.ended[-1][1] if self.ended else None
-            touching = Touching.of(self.contacts, values, near)
+            pairs = self.ended[-1][1] if self.ended else None
+            touching = Touching.of(self.contacts, values, pairs)
         return System(self.model, terms, self.solver, loads, inertia, predicted, touching)
 
     def outputs(self, unknowns: Tensor, values: Values, system: System) -> list[Tensor]:
@@ -176,9 +177,9 @@ class _Solve(torch.autograd.Function):
         )
         unknowns = solution.unknowns
         system = system.around(unknowns)
-        near = None if system.touching is None else system.touching.near
+        pairs = None if system.touching is None else system.touching.near.pairs
         # records of solutions outlive the unknowns that they would hold
-        step.ended.append((solution._replace(unknowns=unknowns.new_zeros(0)), near))
+        step.ended.append((solution._replace(unknowns=unknowns.new_zeros(0)), pairs))
         pulls = unknowns.new_zeros(0)
         if step.reactions:
             pulls = torch.where(model.free, 0.0, system.assemble(unknowns, 1).gradient)

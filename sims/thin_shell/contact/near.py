@@ -4,6 +4,9 @@ A pair that comes within the range of contact adds nonzeros to the Hessian. So t
 rarely, the list holds all pairs within a few ranges, those that do not touch yet as zeros, and
 keeps those that have gone a little farther; it serves, with its pattern and the analysis of it,
 until a pair touches that is not on it.
+
+A step that is differentiated keeps the pairs of its end alone. The pattern and the analysis that
+belong to them are made again where too much has come since.
 """
 
 from __future__ import annotations
@@ -20,6 +23,9 @@ from sims.thin_shell.contact.pairs import Pairs, Surface, pair_keys
 
 NEAR = 3.0  # ranges, within which a pair is put on the list
 AWAY = 6.0  # ranges, within which it stays there when the list is renewed
+KEPT = 5_000_000  # nonzeros of patterns that stay for derivatives; about 1 GB with their factors
+    5_000_000  # nonzeros of patterns that are kept for derivatives: with their factors about 1 GB
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +60,11 @@ class Neighbourhood:
         self.surface, self.detection = surface, Detection(surface)
         self._pattern, self._linear = pattern, linear
         self._near: Near | None = None
+        self._kept: list[Near] = []
+
+    def forget(self) -> None:
+        """Make the next list from nothing, so that it does not depend on what was before."""
+        self._near = None
 
     def active(self, positions: Tensor, radius: Tensor, reach: float) -> Pairs:
         """All pairs within `reach` [m] of each other at positions (V, 3)."""
@@ -71,14 +82,22 @@ class Neighbourhood:
         if near is not None:
             stay = self.detection.gaps(positions, near.pairs, radius) < AWAY * reach
             pairs = _union(pairs, Pairs(near.pairs.kind[stay], near.pairs.vertices[stay]))
-        self._near = self._listed(pairs)
+        self._near = self.listed(pairs)
         return self._near
 
-    def _listed(self, pairs: Pairs) -> Near:
+    def listed(self, pairs: Pairs) -> Near:
+        """The list of these pairs, the same one as before if it is kept."""
+        for near in reversed(self._kept):
+            if near.pairs is pairs:
+                return near
         keys, order = torch.sort(pair_keys(pairs), stable=True)
         block = position_unknowns(pairs.vertices)
         pattern = self._pattern.joined([block])
-        return Near(pairs, keys, order, block, pattern, open_solver(pattern, self._linear))
+        near = Near(pairs, keys, order, block, pattern, open_solver(pattern, self._linear))
+        self._kept.append(near)
+        while sum(each.pattern.nonzeros for each in self._kept[:-1]) > KEPT:
+            del self._kept[0]
+        return near
 
 
 def _union(first: Pairs, second: Pairs) -> Pairs:

@@ -8,7 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from sims.thin_shell.bending import Term, Values
-from sims.thin_shell.contact.closest import closest, normal
+from sims.thin_shell.contact.closest import touch
 from sims.thin_shell.contact.constants import barrier_constants, sides, turn_of_pairs
 from sims.thin_shell.contact.friction import Friction, carried, lagged
 from sims.thin_shell.contact.near import Near, Neighbourhood
@@ -42,10 +42,12 @@ class Touching:
     friction: Friction | None
 
     @classmethod
-    def of(cls, contacts: Contacts, values: Values, near: Near | None = None) -> Touching:
-        """Around the start of a step, or with the pairs of a state that is known."""
-        if near is None:
+    def of(cls, contacts: Contacts, values: Values, pairs: Pairs | None = None) -> Touching:
+        """Around the start of a step, or with the near pairs of a state that is known."""
+        if pairs is None:
             near = _near(contacts, values, values["start"].detach())
+        else:
+            near = contacts.neighbourhood.listed(pairs)
         friction = _friction(contacts, values) if len(contacts.started.kind) else None
         return cls(contacts, values, near, friction)
 
@@ -88,7 +90,7 @@ class Touching:
 
 
 def _near(contacts: Contacts, values: Values, positions: Tensor) -> Near:
-    radius, reach = values["contact_radius"].detach(), float(values["contact_range"].max())
+    radius, reach = values["contact_radius"].detach(), float(values["contact_range"].detach().max())
     return contacts.neighbourhood.around(positions, radius, reach, contacts.started)
 
 
@@ -97,8 +99,9 @@ def _friction(contacts: Contacts, values: Values) -> Friction:
     barrier = barrier_constants(pairs, surface, values)
     first, second = sides(pairs, surface)
     local = values["start"][pairs.vertices]
-    across = normal(local, closest(local, pairs.kind))
-    turn, rolling = turn_of_pairs(pairs, surface, across, values, contacts.sheets)
+    _, distance, across = touch(local, pairs.kind)
+    apart = distance[:, None] * across
+    turn, rolling = turn_of_pairs(pairs, surface, apart, values, contacts.sheets)
     return lagged(
         values["start"],
         pairs,
