@@ -72,4 +72,6 @@ def _overlaps(positions: Tensor, faces: Tensor) -> Tensor:
     ends = counts.cumsum(0)
     pairs = faces.new_empty(int(ends[-1]) if len(ends) else 0, 2)
     find(ends, pairs, 1)
+    if positions.is_cuda:
+        torch.cuda.current_stream(positions.device).synchronize()  # the tree ends with this call
     return pairs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -41,9 +42,18 @@ class Tree:
         )
         if self.hierarchy is None or self.refits == REFITS:
             lower = wp.from_torch(self.lower, dtype=wp.vec3)
-            self.hierarchy = wp.Bvh(lower, wp.from_torch(self.upper, dtype=wp.vec3))
+            with _stream(positions.device):
+                self.hierarchy = wp.Bvh(lower, wp.from_torch(self.upper, dtype=wp.vec3))
             self.refits = 0
         else:
-            self.hierarchy.refit()
+            with _stream(positions.device):
+                self.hierarchy.refit()
             self.refits += 1
         return int(self.hierarchy.id)
+
+
+def _stream(device: torch.device) -> AbstractContextManager[Any]:
+    """Work on hierarchies comes after that of torch, and before what torch does next."""
+    if device.type != "cuda":
+        return nullcontext()
+    return wp.ScopedStream(wp.stream_from_torch(torch.cuda.current_stream(device)))

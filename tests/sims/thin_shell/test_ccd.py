@@ -12,8 +12,16 @@ import torch
 
 from geomopt.launch import Vectors, launch
 from sims.thin_shell.contact.closest import closest, separation
+from sims.thin_shell.contact.detection import Detection
 from sims.thin_shell.contact.detection_kernels import share_kernel
-from sims.thin_shell.contact.pairs import EDGE_EDGE, VERTEX_EDGE, VERTEX_FACE, VERTEX_PLANE
+from sims.thin_shell.contact.intersections import intersections
+from sims.thin_shell.contact.pairs import (
+    EDGE_EDGE,
+    VERTEX_EDGE,
+    VERTEX_FACE,
+    VERTEX_PLANE,
+    Surface,
+)
 
 KINDS = {
     "vertex-face": VERTEX_FACE,
@@ -266,3 +274,45 @@ def test_without_a_gap_there_is_no_share():
     points, move, _ = draw(VERTEX_FACE, 20, seed=1)
     offset = gaps_of(VERTEX_FACE, points, 0.0) * 1.01
     assert not bool(shares_of(VERTEX_FACE, points, move, offset).any())
+
+
+def test_moves_cut_to_their_share_never_let_surfaces_intersect():
+    """A folded sheet in general motion, fast and slow, judged exactly after each move."""
+    side = 9
+    number = torch.arange(side * side).reshape(side, side)
+    a, b, c, d = number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]
+    faces = torch.cat([torch.stack(x, -1).reshape(-1, 3) for x in ((a, b, c), (a, c, d))])
+    sides = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    x, y = torch.meshgrid(*2 * [torch.arange(side, dtype=torch.float64)], indexing="ij")
+    rest = torch.stack([x, y, torch.zeros_like(x)], -1).reshape(-1, 3)
+    none = torch.zeros(0, 3, dtype=torch.int64)
+    surface = Surface(
+        points=number.flatten(),
+        edges=torch.unique(sides.sort(1).values, dim=0),
+        faces=faces,
+        planes=none,
+        lone_edges=none[:, :2],
+        component=torch.zeros(side * side, dtype=torch.int64),
+        held=torch.zeros(side * side, dtype=torch.bool),
+        collides=torch.ones(1, 1, dtype=torch.bool),
+        rest=rest,
+    )
+    turn = torch.linspace(0, 3.0, side, dtype=torch.float64)[x.long().flatten()]
+    positions = rest.clone()
+    positions[:, 0], positions[:, 2] = 2 * torch.sin(turn), 2 - 2 * torch.cos(turn)
+    detection = Detection(surface)
+    generator = torch.Generator().manual_seed(2)
+    radius = torch.tensor([0.05], dtype=torch.float64)
+    cut = 0
+    for step in range(60):
+        # to the middle, where all layers meet, or anywhere
+        move = 10 ** (-step % 3 - 1.0) * torch.randn(
+            rest.shape, generator=generator, dtype=torch.float64
+        )
+        if step % 2:
+            move -= 0.2 * (positions - positions.mean(0))
+        share, _ = detection.share(positions, move, radius)
+        cut += share < 1
+        positions = positions + share * move
+        assert len(intersections(positions, faces)) == 0
+    assert cut > 20
