@@ -50,22 +50,31 @@ def surface_turns(poses: Tensor, start: Tensor) -> Tensor:
 
 
 def turn_of_pairs(
-    pairs: Pairs, surface: Surface, normal: Tensor, values: Values, sheets: int
+    pairs: Pairs, surface: Surface, apart: Tensor, values: Values, sheets: int
 ) -> tuple[Tensor, Tensor]:
-    """How the surfaces of pairs move past each other (n, 3) [m] as bodies with a radius turn, and
-    the radii (n,) [m] of these bodies.
+    """How the turns of bodies in a step move the two sides of pairs past each other (n, 3) [m], and
+    how much of |r| (n,) [m] has turned with them.
 
-    A sphere is a point, on which its turn does not show; at a distance of its radius it does.
-    normal (n, 3), from the second primitive to the first, at the start of the step.
+    A sphere is a point, on which its turn does not show; at a distance of its radius it does. The
+    rest of r, half a sheet and the gap, counts as part of the body as well, or half of it as part
+    of either, so that what a body carries around does not slide on it within the step. apart
+    (n, 3) [m]: r, at the start of the step.
     """
     turns, radius = values["turns"], values["contact_radius"]
-    total, rolling = torch.zeros_like(normal), torch.zeros_like(normal[:, 0])
+    length = torch.linalg.vector_norm(apart, dim=1)
+    total = torch.zeros_like(apart)
     if not len(turns):
-        return total, rolling
-    for component in sides(pairs, surface):
-        rolls = component >= sheets
-        own = torch.where(rolls, radius[component], 0.0)
+        return total, torch.zeros_like(length)
+    components = sides(pairs, surface)
+    rolls = [component >= sheets for component in components]
+    radii = [
+        torch.where(here, radius[component], 0.0)
+        for component, here in zip(components, rolls, strict=True)
+    ]
+    count = rolls[0].to(length) + rolls[1].to(length)
+    rest = (length - radii[0] - radii[1]) / count.clamp(min=1.0)
+    for component, here, own in zip(components, rolls, radii, strict=True):
+        share = torch.where(here, own + rest, 0.0) / length
         body = (component - sheets).clamp(min=0)
-        total = total - (turns[body] @ (own[:, None] * normal)[:, :, None])[:, :, 0]
-        rolling = rolling + own
-    return total, rolling
+        total = total - (turns[body] @ (share[:, None] * apart)[:, :, None])[:, :, 0]
+    return total, torch.where(count > 0, length, 0.0)

@@ -80,9 +80,9 @@ def lagged(
     if creep is not None:
         return Friction(CREEP, (*places, torch.full_like(limit, creep)), distance)
     stiffness = grip * barrier[1]
-    corner = torch.as_tensor(softness).to(stiffness).expand_as(stiffness)
+    corner = torch.as_tensor(softness, dtype=stiffness.dtype, device=stiffness.device)
     lever = distance if rolling is None else distance - rolling
-    return Friction(FRICTION, (*places, stiffness, corner), lever)
+    return Friction(FRICTION, (*places, stiffness, corner.expand_as(stiffness)), lever)
 
 
 def carried(start: Tensor, end: Tensor, pairs: Pairs, friction: Friction) -> Tensor:

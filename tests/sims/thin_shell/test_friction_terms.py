@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sims.thin_shell.contact.closest import closest, normal, separation
+from sims.thin_shell.contact.closest import closest, normal, separation, touch
+from sims.thin_shell.contact.constants import turn_of_pairs
 from sims.thin_shell.contact.friction import Friction, carried, lagged, transported
 from sims.thin_shell.contact.pairs import (
     EDGE_EDGE,
@@ -15,6 +16,7 @@ from sims.thin_shell.contact.pairs import (
     VERTEX_FACE,
     VERTEX_PLANE,
     Pairs,
+    Surface,
 )
 from sims.thin_shell.contact.turns import turns
 from sims.thin_shell.energies.creep_friction import CREEP
@@ -275,6 +277,39 @@ def test_bodies_with_a_radius():
     # the ball turns below a vertex that stays
     slip = carried(positions, positions, pairs, on_ball(positions, turn))
     torch.testing.assert_close(float(slip[0, 0]), -angle, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name", ["vertex-face", "edge-edge", "vertex-vertex"])
+@pytest.mark.parametrize("component", [(0, 1), (1, 0), (1, 2)])
+def test_a_body_carries_what_it_holds(name: str, component: tuple[int, int]):
+    """Within the step too: the spring is as long as before where all has turned with the body."""
+    kind, points = POINTS[name]
+    positions = torch.tensor(points, dtype=torch.float64)
+    ends = 2 if kind == EDGE_EDGE else 1
+    belongs = torch.tensor([component[0]] * ends + [component[1]] * (4 - ends))
+    none = torch.zeros(0, 2, dtype=torch.int64)
+    surface = Surface(
+        *(none[:, 0], none, none, none, none),
+        component=belongs,
+        held=belongs > 0,
+        collides=torch.ones(3, 3, dtype=torch.bool),
+        rest=positions,
+    )
+    turn = rotation(number(0.4, 0.9, -0.2), 0.1)
+    rates = (turn - torch.eye(3)).expand(2, 3, 3)
+    values = {"turns": rates, "contact_radius": number(0.0, 0.01, 0.03)}
+    _, distance, across = touch(positions[None], torch.tensor([kind]))
+    moved_by, rolling = turn_of_pairs(pair_of(kind), surface, distance[:, None] * across, values, 1)
+    slip = 1e-3 * torch.linalg.cross(across, number(0.2, 0.7, 0.4)[None])
+    friction = friction_of(positions, kind, slip, turn=moved_by, rolling=rolling)
+    after = positions @ turn.mT
+    u = slid(after.flatten()[None], *friction.constants[:3])
+    torch.testing.assert_close(u, slip, rtol=0, atol=ROUNDING)
+    kept = carried(positions, after, pair_of(kind), friction)
+    if name == "vertex-vertex":  # up to the turn about the normal, which it does not know
+        torch.testing.assert_close(kept.norm(), slip.norm())
+    else:
+        torch.testing.assert_close(kept, slip @ turn.mT, rtol=0, atol=ROUNDING)
 
 
 def test_a_pair_that_parts_or_turns_over_has_finite_slip():
