@@ -9,8 +9,8 @@ and so with derivatives. Anchored friction remembers the slip of its springs fro
 where the elastic part is at most limit / k long. R is how the pair has turned in the step: for a
 face or a plane, as it has with an edge in it; for an edge, as its direction and the normal about
 it; for a point, as little as the normal allows. What is gripped keeps the forces of its springs
-when it turns, and r, which turns with it, is no slip. Only the radius of a body that is a point or
-an edge, `rolling`, does not count there, as its turns are in u.
+when it turns, and r, which turns with it, is no slip. The part `rolling` of |r| belongs to bodies
+whose turns in the step are known, and in u already.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def lagged(
     that a pair slides by sum_i w_i dx_i + turn. grip: stiffness of the springs over that of the
     barrier. softness in [0, 1): of the corner between sticking and sliding. creep [m]: how far a
     contact goes in a step below which it counts as sticking, for friction regularised in the
-    velocity, which has no springs. rolling (m,) [m]: radii, added up, of those bodies of a pair
-    whose turns are in `turn`.
+    velocity, which has no springs. rolling (m,) [m]: how much of |r|
+    has its motion in `turn`.
     """
     points = start[pairs.vertices]
     weights, distance, axis = touch(points, pairs.kind)
