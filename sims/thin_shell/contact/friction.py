@@ -67,8 +67,7 @@ def lagged(
     that a pair slides by sum_i w_i dx_i + turn. grip: stiffness of the springs over that of the
     barrier. softness in [0, 1): of the corner between sticking and sliding. creep [m]: how far a
     contact goes in a step below which it counts as sticking, for friction regularised in the
-    velocity, which has no springs. rolling (m,) [m]: how much of |r|
-    has its motion in `turn`.
+    velocity, which has no springs. rolling (m,) [m]: how much of |r| has its motion in `turn`.
     """
     points = start[pairs.vertices]
     weights, distance, axis = touch(points, pairs.kind)
