@@ -2,7 +2,8 @@
 
 The analysis of the pattern is made once for each of two kinds of matrix: L L^T of a positive
 definite one, and L D L^T with 1x1 and 2x2 pivots of an indefinite one. The first is half as dear,
-but what it took is lost where it fails, so that after an indefinite matrix the other goes first.
+and it is what every definite matrix gets: which kind a matrix has does not depend on the others, so
+that runs repeat bit for bit. What went before only says which kind is tried first.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from geomopt.linear.pattern import SparsePattern
 DEFINITE, INDEFINITE = 2, -2
 ANALYSE, FACTORISE, SOLVE, RELEASE = 11, 22, 33, -1
 NOT_DEFINITE = -4
+RUN = 2  # indefinite matrices in a row, after which the next is expected to be one too
 MINIMUM_DEGREE, NESTED_DISSECTION = 0, 2
 SMALL = 100_000  # nonzeros: below, minimum degree is found sooner and leaves no more fill; above,
 # nested dissection leaves down to half the fill on regular triangulations of sheets
@@ -122,7 +124,7 @@ class Pardiso:
         self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         self._columns = columns[places].astype(np.int32)
         self._handles: dict[int, _Handle] = {}
-        self._definite = True
+        self._indefinite = 0  # how many in a row
         self.places = torch.from_numpy(places.astype(np.int32))
         self.held: object = None  # the mark of the factor that the memory holds
 
@@ -144,20 +146,18 @@ class Pardiso:
         return PardisoFactor(self, values.numpy())
 
     def run(self, values: np.ndarray) -> _Handle:
-        """Factorise and return the memory that holds the factor.
-
-        Its kind follows from the matrix alone, so that a run can be repeated bit for bit; the
-        matrix before only says which is tried first.
-        """
-        handle = self._factorised(DEFINITE, values) if self._definite else None
+        """Factorise and return the memory that holds the factor."""
+        # an entry of the diagonal, which is the first of its row, may tell before anything is tried
+        hopeless = bool((values[self._starts[:-1]] < 0).any())
+        expected = hopeless or self._indefinite >= RUN
+        definite = None if expected else self._factorised(DEFINITE, values)
+        handle = definite or self._factorised(INDEFINITE, values)
         if handle is None:
-            handle = self._factorised(INDEFINITE, values)
-        if handle is not None and handle.settings[22] == 0 and not self._definite:
-            handle = self._factorised(DEFINITE, values) or self._factorised(INDEFINITE, values)
-        if handle is None:
-            raise SingularMatrix("Pardiso could not factorise the matrix, error -4")
-        self._definite = handle.kind == DEFINITE
-        return handle
+            raise SingularMatrix("Pardiso could not factorise the matrix")
+        if expected and not hopeless and handle.settings[22] == 0:
+            definite = self._factorised(DEFINITE, values)
+        self._indefinite = 0 if definite else self._indefinite + 1
+        return definite or handle
 
     def _factorised(self, kind: int, values: np.ndarray) -> _Handle | None:
         """The memory with the factor of one kind, None for a matrix that has none."""

@@ -401,8 +401,16 @@ def test_bad_input_is_named(call, message):
 def test_a_solution_does_not_depend_on_the_matrix_before(solver):
     pattern, definite, _ = system()
     _, indefinite, _ = system(definite=False, shift=-0.5)
+    hidden = 3 * definite  # indefinite with a positive diagonal
+    hidden[pattern.diagonal] = definite[pattern.diagonal]
     right, direct = random(pattern.count), DirectSolver(pattern, solver)
-    turns = [definite, indefinite, definite, definite, indefinite, indefinite]
-    found = [direct.factorise(values).solve(right) for values in turns]
-    for first, second in ((0, 2), (0, 3), (1, 4), (1, 5)):
-        assert torch.equal(found[first], found[second])
+    matrices = {"definite": definite, "indefinite": indefinite, "hidden": hidden}
+    turns = "definite hidden definite definite indefinite indefinite hidden hidden definite hidden"
+    found: dict[str, list[torch.Tensor]] = {}
+    for name in turns.split():
+        factor = direct.factorise(matrices[name])
+        assert (factor.negative_pivots == 0) == (name == "definite")
+        found.setdefault(name, []).append(factor.solve(right))
+    for first, *others in found.values():
+        for other in others:
+            assert torch.equal(first, other)
