@@ -404,11 +404,11 @@ def test_a_solution_does_not_depend_on_the_matrix_before(solver):
     hidden = 3 * definite  # indefinite with a positive diagonal
     hidden[pattern.diagonal] = definite[pattern.diagonal]
     right, direct = random(pattern.count), DirectSolver(pattern, solver)
-    matrices = {"definite": definite, "indefinite": indefinite, "hidden": hidden}
+    values = {"definite": definite, "indefinite": indefinite, "hidden": hidden}
     turns = "definite hidden definite definite indefinite indefinite hidden hidden definite hidden"
     found: dict[str, list[torch.Tensor]] = {}
     for name in turns.split():
-        factor = direct.factorise(matrices[name])
+        factor = direct.factorise(values[name])
         assert (factor.negative_pivots == 0) == (name == "definite")
         found.setdefault(name, []).append(factor.solve(right))
     for first, *others in found.values():
