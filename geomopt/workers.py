@@ -32,6 +32,7 @@ from torch import Tensor
 from geomopt.errors import InputError
 
 SERVE = "from geomopt.workers import serve; serve()"
+GRACE = 0.2  # s
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
@@ -92,12 +93,16 @@ class _Worker:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        # calls that can no longer be differentiated; told with the next request, since these are
+        # found wherever memory is cleaned up, in the middle of a request too
+        self.dropped: list[int] = []
 
     def ask(self, *request: Any) -> Any:
         """The answer to a request. Raises EOFError where the process ends instead."""
         with self._lock:
             process = self._process
             if process is None or process.poll() is not None:
+                self._end()
                 process = self._process = subprocess.Popen(
                     [sys.executable, "-c", SERVE],
                     stdin=subprocess.PIPE,
@@ -105,31 +110,32 @@ class _Worker:
                     env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(sys.path)},
                 )
             try:
+                while self.dropped:
+                    _write(process.stdin, ("drop", self.dropped.pop()))
                 _write(process.stdin, request)
                 return pickle.load(process.stdout)  # pyright: ignore[reportArgumentType]
             except (EOFError, OSError, pickle.UnpicklingError):
-                process.kill()
-                raise EOFError(f"its process ended with code {process.wait()}") from None
+                raise EOFError(f"its process ended with code {self._end()}") from None
             except BaseException:
-                process.kill()  # an answer that nobody reads would be taken for the next one
+                self._end()  # an answer that nobody reads would be taken for the next one
                 raise
-
-    def tell(self, *request: Any) -> None:
-        """Send a request that is not answered, if the process lives."""
-        with self._lock:
-            if self._process is not None and self._process.poll() is None:
-                _write(self._process.stdin, request)
 
     def close(self) -> None:
         """End the process."""
         with self._lock:
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
-                for stream in (self._process.stdin, self._process.stdout):
-                    if stream is not None:
-                        stream.close()
-                self._process = None
+            self._end()
+
+    def _end(self) -> int | None:
+        """End the process, if there is one; the code with which it ended."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        try:
+            process.wait(timeout=GRACE)  # one that ends by itself tells more than a kill
+        except subprocess.TimeoutExpired:
+            process.kill()
+        with process:  # closes its pipes
+            return process.wait()
 
 
 def _write(stream: Any, thing: Any) -> None:
@@ -193,9 +199,14 @@ class Workers:
         """function(*arguments[i]) for all i, in the order of the arguments.
 
         function must be importable by name. Floating tensors of a value are differentiable, once,
-        in the tensors of its own arguments.
+        in the tensors of its own arguments. Raises InputError for what cannot be sent.
         """
-        calls = [_Call(next(self._tickets), *_packed((function, given))) for given in arguments]
+        try:
+            calls = [_Call(next(self._tickets), *_packed((function, a))) for a in arguments]
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise InputError(
+                f"function must be importable by name and arguments must be picklable, got {error}"
+            ) from None
         waiting = iter(calls)  # of a list: threads may share it
         grad = torch.is_grad_enabled()
 
@@ -242,7 +253,7 @@ class _Attach(torch.autograd.Function):
         ctx.mark_non_differentiable(*(t for t in returned if not t.is_floating_point()))
         ctx.set_materialize_grads(False)
         for _, worker, ticket in ctx.counts:
-            weakref.finalize(ctx, worker.tell, "drop", ticket)
+            weakref.finalize(ctx, worker.dropped.append, ticket)
         return tuple(returned)
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -119,12 +120,13 @@ class Scene:
 
     def _parts(self) -> tuple[list[Sheet], list[Body | SoftBody]]:
         """The sheets and bodies as lists, checked."""
-        sheets = [self.sheets] if isinstance(self.sheets, Sheet) else self.sheets
-        sheets = list(sheets) if isinstance(sheets, Iterable) else [sheets]
+        given = [self.sheets] if isinstance(self.sheets, Sheet) else self.sheets
+        sheets: list[Any] = list(given) if isinstance(given, Iterable) else [given]
         if not all(isinstance(sheet, Sheet) for sheet in sheets):
             kinds = [type(sheet).__name__ for sheet in sheets]
             raise InputError(f"sheets must be a list of Sheets, got {kinds}")
-        bodies = list(self.bodies) if isinstance(self.bodies, Iterable) else [self.bodies]
+        given = self.bodies
+        bodies: list[Any] = list(given) if isinstance(given, Iterable) else [given]
         if not all(isinstance(body, Body | SoftBody) for body in bodies):
             kinds = [type(body).__name__ for body in bodies]
             raise InputError(f"bodies must be a list of Body and SoftBody, got {kinds}")
@@ -148,7 +150,7 @@ class Scene:
 
     @property
     def components_of_worlds(self) -> list[Tensor]:
-        """Of each world of `worlds`, which sheets and bodies of this scene are its, in its order."""
+        """Which sheets and bodies of this scene are those of each of `worlds`, in its order."""
         sheet, body, found = 0, len(self.sheets), []
         for world in self.worlds:
             sheets = torch.arange(sheet, sheet + len(world.sheets))

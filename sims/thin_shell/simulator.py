@@ -117,7 +117,7 @@ class Simulator:
 
         Raises NotConverged where Newton's method finds no solution; `state` stays valid.
         """
-        return self._step(self._fitting("state", state), self._checked(control))[0]
+        return self.solved_step(self._fitting("state", state), self._checked(control))[0]
 
     def rollout(
         self,
@@ -131,6 +131,17 @@ class Simulator:
         checkpoint: keep only every state of that number for backward, which repeats the steps
         between; see `rollout`.
         """
+        state = self.checked_state(state)
+        return roll(
+            self.solved_step, state, self.checked_controls(controls), self.model.plastic, checkpoint
+        )
+
+    def checked_state(self, state: State) -> State:
+        """`state`, if it is one of this scene. Raises InputError."""
+        return self._fitting("state", state)
+
+    def checked_controls(self, controls: Sequence[Control | None] | Control | int) -> list[Control]:
+        """One control a step, in any of the forms that `rollout` takes. Raises InputError."""
         if isinstance(controls, Control):
             controls = controls.steps()
         elif isinstance(controls, int) and not isinstance(controls, bool) and controls >= 0:
@@ -140,9 +151,7 @@ class Simulator:
                 "controls must be a list of Controls, one Control or a number of steps, "
                 f"got {controls!r}"
             )
-        state = self._fitting("state", state)
-        checked = [self._checked(control) for control in controls]
-        return roll(self._step, state, checked, self.model.plastic, checkpoint)
+        return [self._checked(control) for control in controls]
 
     def equilibrium(
         self,
@@ -236,7 +245,8 @@ class Simulator:
             inputs["turns"] = surface_turns(poses, state.poses)
         return inputs
 
-    def _step(self, state: State, control: Control) -> tuple[State, Solution]:
+    def solved_step(self, state: State, control: Control) -> tuple[State, Solution]:
+        """The state one time step later and how Newton's method found it, without checks."""
         predicted, factor = predict(self.integrator, state, self.time_step)
         inputs = self.inputs(state, control)
         inputs["mass"] = self.model.mass
