@@ -183,6 +183,7 @@ def _full_steps(
     extrapolated: dict[int, Tensor] = {}
     step, residual, iteration, factor = torch.inf, torch.inf, 0, None
     enough, first_turn = tolerance, torch.inf
+    ahead: dict[int, Tensor] = {}
 
     def report(converged: bool, reason: str = "") -> _Progress:
         negative = factor.negative_pivots if factor is not None else 0
@@ -196,7 +197,7 @@ def _full_steps(
         if system is not before:
             factor = None  # of another pattern
         again = factor is not None and (near or step <= CLOSE * model.thickness)
-        found = system.assemble(unknowns, 1 if again else 2, extrapolated=extrapolated)
+        found = system.assemble(unknowns, 1 if again else 2, extrapolated=extrapolated | ahead)
         residual, small, noisy = judge.residual(found.gradient, found.scale)
         if not math.isfinite(found.value):
             return report(False, "the potential is not finite")
@@ -211,10 +212,11 @@ def _full_steps(
                 increment = _solved(system, factor, -found.gradient, shift)
                 moved = judge.move(increment)  # 0 where directors alone are free
                 if 0 < moved <= SHRINKING * step and system.share(unknowns, increment) == 1:
+                    ahead = system.foreseen(unknowns, increment, ahead)
                     unknowns, extrapolated = unknowns + increment, {}
                     step, enough = moved, SURE * tolerance
                     continue
-                found = system.assemble(unknowns, 2, extrapolated=extrapolated)
+                found = system.assemble(unknowns, 2, extrapolated=extrapolated | ahead)
             values = system.pattern.assemble(found.matrices, system.inertia)
             increment, factor = _direction(system, found, values, shift)
         except SingularMatrix as error:
@@ -229,6 +231,7 @@ def _full_steps(
             extrapolated = system.strains(unknowns, increment)
         if stage == "capped" and not driven:
             increment = increment * min(1.0, TURN / max(model.largest_turn(increment), 1e-300))
+        ahead = system.foreseen(unknowns, increment, ahead)
         share = system.share(unknowns, increment)
         unknowns = unknowns + share * increment
         # a step that was cut short is none by which a solution could be known
@@ -339,6 +342,7 @@ def _guarded(
     driven = bool(shift.any())
     step, residual, iteration, stable, pivot = torch.inf, torch.inf, 0, True, 0.0
     descent, before, stuck = _Descent(), torch.inf, 0
+    ahead: dict[int, Tensor] = {}
 
     def report(converged: bool, reason: str = "") -> _Progress:
         solution = Solution(unknowns, iteration, residual, step, stage, stable, pivot)
@@ -346,7 +350,7 @@ def _guarded(
 
     while iteration < ITERATIONS[stage]:
         system = system.around(unknowns)
-        found = system.assemble(unknowns, 2)
+        found = system.assemble(unknowns, 2, extrapolated=ahead)
         residual, small, noisy = judge.residual(found.gradient, found.scale)
         if not math.isfinite(found.value):
             return report(False, "the potential is not finite")
@@ -372,6 +376,7 @@ def _guarded(
         if slope >= 0 and not driven:
             return report(small, "no direction of descent")
         iteration += 1
+        ahead = system.foreseen(unknowns, increment, ahead)
         share = system.share(unknowns, increment)
         if driven:
             driven = share < 1  # the potential before the drive was that of another problem

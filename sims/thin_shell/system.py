@@ -148,6 +148,19 @@ class System:
                 found[place] = term.energy.extrapolate(local, move, term.constants)
         return found
 
+    def foreseen(
+        self, unknowns: Tensor, increment: Tensor, before: dict[int, Tensor]
+    ) -> dict[int, Tensor]:
+        """What stands in the matrices of terms with corners after a linear step, by their place;
+        `before`: what stood there in that step."""
+        found = {}
+        for place, term in enumerate(self.terms):
+            if term.energy.foresee is not None:
+                local, move = self.local(term, unknowns), self.local(term, increment)
+                known = before.get(place)
+                found[place] = term.energy.foresee(local, move, term.constants, known)
+        return found
+
 
 def _add(sums: dict[int, Tensor], term: Term, part: Tensor | None) -> None:
     if part is None:

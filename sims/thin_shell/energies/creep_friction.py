@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sims.thin_shell.energies.creep_friction_kernels import kernel
-from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_kernel
-from sims.thin_shell.energies.friction import random_pairs, slid
+from sims.thin_shell.energies.creep_friction_kernels import foresee_kernel, kernel
+from sims.thin_shell.energies.energy import Constants, Elements, Energy
+from sims.thin_shell.energies.friction import forces_ahead, measured, random_pairs, slid
 
 
 def value(
@@ -61,7 +61,14 @@ def evaluate(
     extrapolated: Tensor | None = None,
 ) -> Elements:
     """Value, gradient and Hessian by the kernel, which is positive semi-definite as it is."""
-    return by_kernel(kernel(), local, constants, order)
+    return measured(kernel(), local, constants, order, extrapolated)
+
+
+def foresee(
+    local: Tensor, increment: Tensor, constants: Constants, before: Tensor | None
+) -> Tensor:
+    """Forces (n, 3) [N] after a linear step, see `energies.friction`."""
+    return forces_ahead(foresee_kernel(), local, increment, constants, before)
 
 
 def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
@@ -71,4 +78,14 @@ def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
     return local, (*places, 1.0 + drawn[0], 0.7 + drawn[1])
 
 
-CREEP = Energy("creep-friction", 12, value, evaluate, sample, points=4, vectors=(1, 2), work=work)
+CREEP = Energy(
+    "creep-friction",
+    12,
+    value,
+    evaluate,
+    sample,
+    points=4,
+    vectors=(1, 2),
+    work=work,
+    foresee=foresee,
+)

@@ -15,12 +15,15 @@ friction is symmetric and convex in the positions, and always positive semi-defi
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from geomopt.launch import launch
 from sims.thin_shell.energies.crease import crease_energy, crease_work
-from sims.thin_shell.energies.energy import Constants, Elements, Energy, by_kernel
-from sims.thin_shell.energies.friction_kernels import kernel
+from sims.thin_shell.energies.energy import Constants, Elements, Energy
+from sims.thin_shell.energies.friction_kernels import foresee_kernel, kernel
 
 
 def slid(local: Tensor, weights: Tensor, anchor: Tensor, normal: Tensor) -> Tensor:
@@ -79,7 +82,49 @@ def evaluate(
     extrapolated: Tensor | None = None,
 ) -> Elements:
     """Value, gradient and Hessian by the kernel, which is positive semi-definite as it is."""
-    return by_kernel(kernel(), local, constants, order)
+    return measured(kernel(), local, constants, order, extrapolated)
+
+
+def measured(
+    kernel: Any, local: Tensor, constants: Constants, order: int, forces: Tensor | None
+) -> Elements:
+    """Value, gradient and Hessian by a kernel, the latter with forces (n, 3) if there are any."""
+    n = len(local)
+    value = local.new_empty(n)
+    gradient = local.new_empty(n if order > 0 else 0, 12)
+    hessian = local.new_empty(n if order > 1 else 0, 12, 12)
+    given = [tensor.contiguous() for tensor in (local, *constants)]
+    ahead = local.new_empty(0, 3) if forces is None else forces
+    launch(kernel, n, [*given, order, ahead], [value, gradient, hessian], split=True)
+    return Elements(value, gradient if order > 0 else None, hessian if order > 1 else None)
+
+
+def forces_ahead(
+    kernel: Any, local: Tensor, increment: Tensor, constants: Constants, before: Tensor | None
+) -> Tensor:
+    """Forces (n, 3) [N] after a linear step by a kernel, from those before it (n, 3) if any."""
+    given = [tensor.contiguous() for tensor in (local, increment, *constants)]
+    result = local.new_empty(len(local), 3)
+    known = local.new_empty(0, 3) if before is None else before
+    launch(kernel, len(local), [*given, known], [result], split=True)
+    return result
+
+
+def foresee(
+    local: Tensor, increment: Tensor, constants: Constants, before: Tensor | None
+) -> Tensor:
+    """The forces t (n, 3) [N] that stand in the Hessian after a linear step, from those before.
+
+    Where a pair slides, Newton's method sees a force of constant size, which does nothing against a
+    move along it, and the next step is far too long. Chan, Golub and Mulet 1999, A nonlinear
+    primal-dual method for total variation-based image restoration, make t an unknown of its own,
+    whose law is linear in the step and which ends within the limit:
+
+        H = f P + h/(2f) (u t^T + t u^T),    t+ = f (u + du) + h/f (u . du) t,
+
+    f and h as in `friction_kernels`. At the solution t = f u, and H is the Hessian.
+    """
+    return forces_ahead(foresee_kernel(), local, increment, constants, before)
 
 
 def random_pairs(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
@@ -114,4 +159,6 @@ def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
     return local, (*places, limit, stiffness, torch.where(sharp, 0.0, softness))
 
 
-FRICTION = Energy("friction", 12, value, evaluate, sample, points=4, vectors=(1, 2), work=work)
+FRICTION = Energy(
+    "friction", 12, value, evaluate, sample, points=4, vectors=(1, 2), work=work, foresee=foresee
+)
