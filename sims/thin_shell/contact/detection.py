@@ -8,6 +8,7 @@ y = x + t m + u, 0 <= t <= 1, have no pair beyond the list whose gap is below ma
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -20,9 +21,10 @@ from sims.thin_shell.contact.pairs import EDGE_EDGE, Pairs, Surface
 from sims.thin_shell.contact.trees import Tree
 
 SLOTS = 32  # partners of a query that need no second search
-SKIN = 1.0  # of the reach, what the margin of a list adds to it
+SKIN = 2.0  # of the reach, what the margin of a list adds to it
 FORGET = 8.0  # times below the largest reach asked for, a reach is one of another problem
 KEPT = 0.899  # of a gap that a move may close, as in the kernels
+EDGES = 10.0  # lengths of an edge, by which parts may move past each other at once
 GRAIN = 4096  # candidates worth a thread
 
 
@@ -76,6 +78,9 @@ class Detection:
         self._face_tree, self._edge_tree = Tree(self._faces), Tree(self._edges)
         self._list: _Candidates | None = None
         self._reach = 0.0
+        ends = self._rest[self._edges.long()]
+        mean = (ends[:, 1] - ends[:, 0]).norm(dim=1).mean()
+        self._longest = EDGES * float(mean) if len(ends) else math.inf
 
     def near(self, positions: Tensor, radius: Tensor, reach: float) -> Pairs:
         """All pairs whose gap at positions (V, 3) is below `reach` [m], by kind, then vertices.
@@ -109,36 +114,55 @@ class Detection:
         """The share in [0, 1] of a move (V, 3) that may be made, and the one pair that limits it.
 
         After it no pair has less than a tenth of the gap that it has at positions (V, 3), and none
-        passes through on the way. It is 0 with a pair that has no gap there, 1 with None.
+        passes through on the way. It is 0 with a pair that has no gap there, 1 with None. It is
+        less than 1 with None where parts would move past each other by more than 10 edges.
         """
         positions, radius = positions.detach().contiguous(), radius.detach().contiguous()
         move = move.detach().contiguous()
-        listed, moved = self._list, None
+        longest = float((move - move.mean(0)).square().sum(1).max()) ** 0.5
+        part, limit = min(1.0, self._longest / longest) if longest > 0 else 1.0, None
+        listed = self._list
         if listed is not None and torch.equal(radius, listed.radius):
             moved, before, first = _strayed(listed, positions)
-            _, after, last = _strayed(listed, positions + move)
-            # what comes nearer by 2 (before + after) must not close more than its share of a gap
-            closed = 2 * (before + after)
-            if last < first or closed > KEPT * (listed.margin - 2 * before):
-                moved = None
-        if listed is None or moved is None:
-            listed, moved = self._renew(positions, move, radius), torch.zeros_like(positions)
+            if 2 * before < listed.margin:
+                part, limit = self._least(listed, positions, moved, move, part)
+                # what lies beyond the list counts only as far as those on it let go
+                _, after, last = _strayed(listed, torch.add(positions, move, alpha=part))
+                closed = 2 * (before + after)
+                if last >= first and closed <= KEPT * (listed.margin - 2 * before):
+                    return part, limit
+        listed = self._renew(positions, part * move, radius)
+        share, found = self._least(listed, positions, torch.zeros_like(positions), move, part)
+        return share, found or limit
+
+    def _least(
+        self, listed: _Candidates, positions: Tensor, moved: Tensor, move: Tensor, part: float
+    ) -> tuple[float, Pairs | None]:
+        """The least share that candidates have of a move, at most `part`, and which one has it."""
         if not len(listed.gaps):
-            return 1.0, None
+            return part, None
         shares = torch.empty_like(listed.gaps)
-        candidates = [*listed.pairs, listed.gaps, listed.at_rest, self._component, radius]
         launch(
             kernels.share_kernel(),
             len(shares),
-            [*candidates, Vectors(positions), Vectors(moved), Vectors(move)],
+            [
+                *listed.pairs,
+                listed.gaps,
+                listed.at_rest,
+                self._component,
+                listed.radius,
+                Vectors(positions),
+                Vectors(moved),
+                Vectors(move),
+            ],
             [shares],
             split=True,
             grain=GRAIN,
         )
         least, index = shares.min(0)
         share = float(least)
-        if share == 1.0:
-            return 1.0, None
+        if share >= part:
+            return part, None
         row = index.reshape(1)
         return share, Pairs(listed.pairs.kind[row], listed.pairs.vertices[row])
 

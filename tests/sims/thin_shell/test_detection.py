@@ -258,3 +258,17 @@ def test_devices_agree(brute, device):
     push[0, 2] = -0.1
     share, _ = detection.share(positions, push, radius)
     assert share == pytest.approx(host.share(positions.cpu(), push.cpu(), radius.cpu())[0])
+
+
+def test_a_move_far_beyond_the_mesh_is_cut_before_all_pairs_are_looked_at():
+    """Half of the vertices leave by kilometres: ten edges of it are made, without a pair."""
+    surface, _, radius = scene()
+    detection = Detection(surface)
+    positions = surface.rest.clone()
+    positions[surface.component == OTHER, 2] += 10.0
+    move = torch.zeros_like(positions)
+    move[surface.component == OTHER, 2] = 1e4
+    share, limit = detection.share(positions, move, radius)
+    assert limit is None
+    assert 1e-5 < share < 1e-3
+    assert detection.share(positions, 1e-5 * move, radius) == (1.0, None)
