@@ -153,9 +153,9 @@ def launch(
 class _Operation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, operation: Any, *tensors: Tensor | None) -> Any:
-        forward, backward = operation
+        forward, backward, rows = operation
         outputs, saved = forward(*tensors)
-        ctx.backward_of = backward
+        ctx.backward_of, ctx.rows = backward, rows
         ctx.saved = saved
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
@@ -164,24 +164,55 @@ class _Operation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        if torch.is_grad_enabled():
+        again = torch.is_grad_enabled()
+        if again and not ctx.rows:
             raise NotImplementedError(
                 "a Warp kernel has no second derivative; "
                 "use backend='torch' or drop create_graph=True"
             )
         if all(gradient is None for gradient in gradients):
             return (None,) * len(ctx.needs_input_grad)
-        contiguous = [None if gradient is None else gradient.contiguous() for gradient in gradients]
-        results = ctx.backward_of(
-            ctx.saved_tensors, ctx.saved, contiguous, ctx.needs_input_grad[1:]
-        )
-        return None, *results
+
+        def pull(*given: Tensor | None) -> Any:
+            contiguous = [None if gradient is None else gradient.contiguous() for gradient in given]
+            tensors, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
+            return tuple(ctx.backward_of(tensors, ctx.saved, contiguous, needed))
+
+        return None, *(_Pulled.apply(pull, *gradients) if again else pull(*gradients))
+
+
+class _Pulled(torch.autograd.Function):
+    """The derivative of an operation on rows, which is linear in the incoming gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, pull: Any, *gradients: Tensor | None) -> Any:
+        ctx.pull, ctx.gradients = pull, gradients
+        ctx.set_materialize_grads(False)
+        return pull(*gradients)
+
+    @staticmethod
+    def backward(ctx: Any, *ways: Tensor | None) -> Any:
+        found: list[Tensor | None] = [None] * len(ctx.gradients)
+        for place, gradient in enumerate(ctx.gradients):
+            if gradient is None or not ctx.needs_input_grad[1 + place]:
+                continue
+            # rows do not see each other, so one number of all of them is pulled back at once
+            columns = []
+            for column in torch.eye(gradient[:1].numel()).to(gradient):
+                seed = column.reshape(gradient.shape[1:]).expand_as(gradient)
+                seeds = [seed if other == place else None for other in range(len(found))]
+                pairs = zip(ctx.pull(*seeds), ways, strict=True)
+                parts = [p * w for p, w in pairs if p is not None and w is not None]
+                columns.append(sum(part.flatten(1).sum(1) for part in parts))
+            found[place] = torch.stack(columns, 1).reshape_as(gradient) if columns else gradient
+        return None, *found
 
 
 def differentiable(
     forward: Callable[..., tuple[Sequence[Tensor], Any]],
     backward: Callable[..., Sequence[Tensor | None]],
     *tensors: Tensor | None,
+    rows: bool = False,
 ) -> tuple[Tensor, ...]:
     """Apply a forward with a hand-written adjoint as one torch operation.
 
@@ -190,5 +221,9 @@ def differentiable(
     for each of `tensors`; `gradients` holds None for an output that was not used, `needed` says
     which are wanted. Integer outputs carry no gradient. Raises NotImplementedError when a
     derivative of the backward is asked for.
+
+    rows: each row of the outputs follows from the same row of the tensors. The backward can then be
+    differentiated in the gradients, which forward mode by two reverse passes asks for; in the
+    tensors it counts as constant.
     """
-    return _Operation.apply((forward, backward), *tensors)  # pyright: ignore[reportReturnType]
+    return _Operation.apply((forward, backward, rows), *tensors)  # pyright: ignore[reportReturnType]

@@ -222,13 +222,13 @@ class _Solve(torch.autograd.Function):
 
 def _not_read(step: Step, wanted: set[str]) -> set[str]:
     """Inputs that backward does not read and that need not stay in memory."""
-    dropped = {"predicted", "targets"}
+    dropped = {"weight", "forces", "targets"}
     if not step.model.damped or step.time_step is None:
         dropped.add("start_angles")
     if "mass" not in wanted:
-        dropped |= {"weight", "forces"}
-        if "start" not in wanted:
-            dropped.add("moments")
+        dropped.add("predicted")
+    if "start" not in wanted:
+        dropped.add("moments")
     return dropped
 
 
@@ -281,9 +281,8 @@ def _pull_back(
     if step.factor is not None and "predicted" in wanted:
         found["predicted"] = step.factor * saved["mass"][:, None] * moved
     if step.factor is not None and "mass" in wanted:
-        # at the solution inertia balances the rest: factor m (x - predicted) = loads - dP/dx
-        pull = (at.gradient[:count].reshape(-1, 3) * moved).sum(dim=1)
-        found["mass"] = pull / torch.where(saved["mass"] > 0, saved["mass"], torch.inf)
+        offset = saved["predicted"] - model.split(unknowns)[0]
+        found["mass"] = step.factor * (offset * moved).sum(dim=1)
     if "targets" in wanted and not bool(model.free[:count].all()):
         reaction = torch.where(model.free, 0.0, incoming - at.product(y))
         found["targets"] = reaction[:count].reshape(-1, 3)

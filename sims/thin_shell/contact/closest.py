@@ -73,7 +73,7 @@ def touch(local: Tensor, kind: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         launch(kernels()[2], len(local), inputs, [result.flatten(1)], split=True)
         return [result]
 
-    weights, distance, direction = differentiable(forward, backward, local)
+    weights, distance, direction = differentiable(forward, backward, local, rows=True)
     return weights, distance, direction
 
 

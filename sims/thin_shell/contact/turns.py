@@ -39,4 +39,4 @@ def turns(kind: Tensor, before: Tensor, after: Tensor, axis: Tensor, axis_after:
         launch(kernels()[1], len(kinds), [kinds, *flat, gradients[0]], made, split=True)
         return [part.view(tensor.shape) for part, tensor in zip(made, tensors, strict=True)]
 
-    return differentiable(forward, backward, before, after, axis, axis_after)[0]
+    return differentiable(forward, backward, before, after, axis, axis_after, rows=True)[0]
