@@ -5,7 +5,8 @@ from where that is felt: the plastic state where a material yields, and the angl
 viscous. (Directors could be found again from positions, by another factorisation a step.) With
 checkpoints only every k-th state is kept, and backward repeats the k steps from it, bit for bit,
 before it goes through them: about T / k + k states in place of T, for the price of one more pass
-forward.
+forward. With contact the list of near pairs starts anew at each of these states, as the order of
+sums follows from it; so one checkpoint and another agree to rounding there.
 """
 
 from __future__ import annotations
@@ -23,9 +24,17 @@ Stepper = Callable[[State, Control], tuple[State, Solution]]
 
 
 def roll(
-    step: Stepper, state: State, controls: Sequence[Control], plastic: bool, checkpoint: int | None
+    step: Stepper,
+    begin: Callable[[], None],
+    state: State,
+    controls: Sequence[Control],
+    plastic: bool,
+    checkpoint: int | None,
 ) -> Trajectory:
-    """The trajectory of `step` under successive controls; see `Simulator.rollout`."""
+    """The trajectory of `step` under successive controls; see `Simulator.rollout`.
+
+    begin: makes `step` forget all but the state that it is given.
+    """
     if checkpoint is None:
         checkpoint = max(len(controls), 1)
         run = _steps
@@ -36,16 +45,17 @@ def roll(
     # one record at the end, so that gradients are summed in the same order with any checkpoints
     frames, solutions = [frame(state)], []
     for first in range(0, len(controls), checkpoint):
-        state, made, ended = run(step, state, controls[first : first + checkpoint])
+        state, made, ended = run(step, begin, state, controls[first : first + checkpoint])
         frames += made
         solutions += ended
     return record(frames, state, solutions, plastic)
 
 
 def _steps(
-    step: Stepper, state: State, controls: Sequence[Control]
+    step: Stepper, begin: Callable[[], None], state: State, controls: Sequence[Control]
 ) -> tuple[State, list[Frame], list[Solution]]:
     """The last state, what is recorded of each, and how each solve ended."""
+    begin()
     frames, solutions = [], []
     for control in controls:
         state, solution = step(state, control)

@@ -132,9 +132,13 @@ class Simulator:
         between; see `rollout`.
         """
         state = self.checked_state(state)
-        return roll(
-            self.solved_step, state, self.checked_controls(controls), self.model.plastic, checkpoint
-        )
+        steps, plastic = self.checked_controls(controls), self.model.plastic
+        return roll(self.solved_step, self._forget, state, steps, plastic, checkpoint)
+
+    def _forget(self) -> None:
+        """Let what comes not depend, by rounding, on steps before it."""
+        if self.neighbourhood is not None:
+            self.neighbourhood.forget()
 
     def checked_state(self, state: State) -> State:
         """`state`, if it is one of this scene. Raises InputError."""
@@ -270,7 +274,9 @@ class Simulator:
             plastic_angles=solved.plastic_angles,
             accumulated=solved.accumulated,
             poses=poses,
-            wrenches=wrenches(self.scene, poses, solved.positions, solved.reactions),
+            wrenches=wrenches(
+                self.scene, poses, solved.positions, solved.reactions, solved.torques
+            ),
             touched=None if contacts is None else contacts.started,
             slip=None if contacts is None else solved.slip,
         )
@@ -281,7 +287,10 @@ class Simulator:
         around, settings = self.neighbourhood, self.scene.contact
         if around is None or settings is None:
             return None
-        reach, radius = float(inputs["contact_range"].max()), inputs["contact_radius"].detach()
+        reach, radius = (
+            float(inputs["contact_range"].detach().max()),
+            inputs["contact_radius"].detach(),
+        )
         started = around.active(state.positions.detach(), radius, reach)
         slip = state.positions.new_zeros(len(started.kind), 3)
         if state.touched is not None and state.slip is not None:
