@@ -79,22 +79,27 @@ class Step:
         return System(self.model, terms, self.solver, loads, inertia, predicted, touching)
 
     def outputs(self, unknowns: Tensor, values: Values, system: System) -> list[Tensor]:
-        """Angles, slip and creases that follow from a solution."""
+        """Angles, slip, torques and creases that follow from a solution."""
         bending = self.model.bending
         angles = bending.angles(unknowns, values)
-        slip = unknowns.new_zeros(0, 3)
+        slip = torques = unknowns.new_zeros(0, 3)
         if system.touching is not None:
-            slip = system.touching.slip(self.model.split(unknowns)[0])
+            positions = self.model.split(unknowns)[0]
+            slip = system.touching.slip(positions)
+            torques = system.touching.torques(positions)
         return [
             angles,
             slip,
+            torques,
             *(yielded(angles, values, bending.order) if self.model.plastic else ()),
         ]
 
 
 class Solved(NamedTuple):
     """positions (V, 3), angles (n, k), plastic_angles (n, k) and accumulated (n,) after a solve;
-    slip (m, 3) [m], how far what touched at the start has moved within what friction holds;
+    slip (m, 3) [m], how far what touched at the start has moved within what friction holds; torques
+    (B, 3) [N m], what friction takes to turn bodies besides the forces on their points; both
+    without rows where nothing can touch;
     reactions (V, 3) [N]: what elements pull at held coordinates, less the loads; no rows where not
     asked for."""
 
@@ -103,6 +108,7 @@ class Solved(NamedTuple):
     plastic_angles: Tensor
     accumulated: Tensor
     slip: Tensor
+    torques: Tensor
     reactions: Tensor
 
 
@@ -115,10 +121,12 @@ def solve_step(step: Step, inputs: Values) -> Solved:
     `contact`. Differentiable once in all of them, in reverse and in forward mode.
     """
     count = 3 * len(step.model.scene.vertices)
-    unknowns, pulls, angles, slip, *creases = _Solve.apply(step, tuple(inputs), *inputs.values())  # pyright: ignore[reportGeneralTypeIssues]
+    unknowns, pulls, angles, slip, torques, *creases = _Solve.apply(
+        step, tuple(inputs), *inputs.values()
+    )  # pyright: ignore[reportGeneralTypeIssues]
     plastic, accumulated = creases or (inputs["plastic_angles"], inputs["accumulated"])
     positions, reactions = (part[:count].reshape(-1, 3) for part in (unknowns, pulls))
-    return Solved(positions, angles, plastic, accumulated, slip, reactions)
+    return Solved(positions, angles, plastic, accumulated, slip, torques, reactions)
 
 
 def _values(inputs: Values) -> Values:
@@ -152,7 +160,7 @@ def _inertia(step: Step, inputs: Values) -> Tensor | None:
 
 
 class _Solve(torch.autograd.Function):
-    """Unknowns, reactions (size,), angles, slip, and where a material yields its creases.
+    """Unknowns, reactions (size,), angles, slip, torques, and where a material yields its creases.
 
     For backward the unknowns are kept, and inputs, which are shared with the model or with the
     state before.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -49,22 +51,17 @@ def surface_turns(poses: Tensor, start: Tensor) -> Tensor:
     return turned - torch.eye(3).to(turned)
 
 
-def turn_of_pairs(
-    pairs: Pairs, surface: Surface, apart: Tensor, values: Values, sheets: int
-) -> tuple[Tensor, Tensor]:
-    """How the turns of bodies in a step move the two sides of pairs past each other (n, 3) [m], and
-    how much of |r| (n,) [m] has turned with them.
+def levers_of_pairs(
+    pairs: Pairs, surface: Surface, apart: Tensor, radius: Tensor, sheets: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Of either side of pairs the body (n,) int64, and what turns with it of r (n, 3) [m].
 
     A sphere is a point, on which its turn does not show; at a distance of its radius it does. The
     rest of r, half a sheet and the gap, counts as part of the body as well, or half of it as part
-    of either, so that what a body carries around does not slide on it within the step. apart
-    (n, 3) [m]: r, at the start of the step.
+    of either, so that what a body carries around does not slide on it within the step. Nothing
+    turns with a sheet. apart (n, 3) [m]: r, at the start of the step.
     """
-    turns, radius = values["turns"], values["contact_radius"]
     length = torch.linalg.vector_norm(apart, dim=1)
-    total = torch.zeros_like(apart)
-    if not len(turns):
-        return total, torch.zeros_like(length)
     components = sides(pairs, surface)
     rolls = [component >= sheets for component in components]
     radii = [
@@ -73,8 +70,18 @@ def turn_of_pairs(
     ]
     count = rolls[0].to(length) + rolls[1].to(length)
     rest = (length - radii[0] - radii[1]) / count.clamp(min=1.0)
+    found = []
     for component, here, own in zip(components, rolls, radii, strict=True):
         share = torch.where(here, own + rest, 0.0) / length
-        body = (component - sheets).clamp(min=0)
-        total = total - (turns[body] @ (share[:, None] * apart)[:, :, None])[:, :, 0]
-    return total, torch.where(count > 0, length, 0.0)
+        found.append(((component - sheets).clamp(min=0), share[:, None] * apart))
+    return found
+
+
+def turn_of_pairs(levers: Sequence[tuple[Tensor, Tensor]], turns: Tensor) -> tuple[Tensor, Tensor]:
+    """How the turns (B, 3, 3) of bodies in a step move the two sides of pairs past each other
+    (n, 3) [m], and how much of |r| (n,) [m] has turned with them. levers: of both sides."""
+    (first, ahead), (second, behind) = levers
+    if not len(turns):
+        return torch.zeros_like(ahead), torch.zeros_like(ahead[:, 0])
+    moved = turns[first] @ ahead[:, :, None] + turns[second] @ behind[:, :, None]
+    return -moved[:, :, 0], torch.linalg.vector_norm(ahead + behind, dim=1)

@@ -39,6 +39,15 @@ class Friction:
     constants: Constants
     lever: Tensor
 
+    def force(self, local: Tensor) -> Tensor:
+        """dW/du (m, 3) [N] of pairs local (m, 12), differentiable once."""
+        weights, anchor, *others = self.constants
+        with torch.enable_grad():
+            moved = torch.zeros_like(anchor, requires_grad=True)
+            total = self.energy.value(local, weights, anchor - moved, *others).sum()
+            (force,) = torch.autograd.grad(total, moved, create_graph=True)
+        return force if torch.is_grad_enabled() else force.detach()
+
     @property
     def plain(self) -> Friction:
         """The same without the graphs of its constants."""

@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from sims.thin_shell.bending import Term, Values
 from sims.thin_shell.contact.closest import touch
-from sims.thin_shell.contact.constants import barrier_constants, sides, turn_of_pairs
+from sims.thin_shell.contact.constants import (
+    barrier_constants,
+    levers_of_pairs,
+    sides,
+    turn_of_pairs,
+)
 from sims.thin_shell.contact.friction import Friction, carried, lagged
 from sims.thin_shell.contact.near import Near, Neighbourhood
 from sims.thin_shell.contact.pairs import Pairs
@@ -81,6 +87,19 @@ class Touching:
         start, pairs = self.values["start"], self.contacts.started
         return carried(start, positions, pairs, self.friction)
 
+    def torques(self, positions: Tensor) -> Tensor:
+        """What friction at the surfaces of bodies takes to turn them (B, 3) [N m], besides what
+        the forces on their points do."""
+        turns = self.values["turns"]
+        total = turns.new_zeros(len(turns), 3)
+        if self.friction is None or not len(turns):
+            return total
+        local = positions[self.contacts.started.vertices].flatten(1)
+        force = self.friction.force(local)
+        for body, lever in _levers(self.contacts, self.values):
+            total = total.index_add(0, body, torch.linalg.cross(force, lever))
+        return total
+
     @property
     def plain(self) -> Touching:
         """The same without the graphs of its constants."""
@@ -98,10 +117,7 @@ def _friction(contacts: Contacts, values: Values) -> Friction:
     surface, pairs = contacts.neighbourhood.surface, contacts.started
     barrier = barrier_constants(pairs, surface, values)
     first, second = sides(pairs, surface)
-    local = values["start"][pairs.vertices]
-    _, distance, across = touch(local, pairs.kind)
-    apart = distance[:, None] * across
-    turn, rolling = turn_of_pairs(pairs, surface, apart, values, contacts.sheets)
+    turn, rolling = turn_of_pairs(_levers(contacts, values), values["turns"])
     return lagged(
         values["start"],
         pairs,
@@ -114,3 +130,10 @@ def _friction(contacts: Contacts, values: Values) -> Friction:
         creep=contacts.creep if contacts.settings.law == "creeping" else None,
         rolling=rolling,
     )
+
+
+def _levers(contacts: Contacts, values: Values) -> list[tuple[Tensor, Tensor]]:
+    surface, pairs = contacts.neighbourhood.surface, contacts.started
+    _, distance, across = touch(values["start"][pairs.vertices], pairs.kind)
+    apart = distance[:, None] * across
+    return levers_of_pairs(pairs, surface, apart, values["contact_radius"], contacts.sheets)

@@ -8,10 +8,13 @@ from torch import Tensor
 from sims.thin_shell.scene import Scene
 
 
-def wrenches(scene: Scene, poses: Tensor, positions: Tensor, reactions: Tensor) -> Tensor:
+def wrenches(
+    scene: Scene, poses: Tensor, positions: Tensor, reactions: Tensor, torques: Tensor
+) -> Tensor:
     """Force [N] and torque about its position [N m] (B, 6) that holds or moves each body.
 
-    poses (B, 6), positions and reactions (V, 3) [m, N] at the end of the step.
+    poses (B, 6), positions and reactions (V, 3) [m, N] at the end of the step; torques (B, 3) [N m]
+    that come on top, or (0, 3).
     """
     rows = [poses.new_zeros(0, 6)]
     for body, part, pose in zip(scene.bodies, scene.body_parts, poses, strict=True):
@@ -19,4 +22,7 @@ def wrenches(scene: Scene, poses: Tensor, positions: Tensor, reactions: Tensor) 
         arms = positions[part] - pose[:3]
         turns = torch.linalg.cross(arms, forces)
         rows.append(torch.cat([forces.sum(0), turns.sum(0)])[None])
-    return torch.cat(rows)
+    found = torch.cat(rows)
+    if len(torques):
+        found = torch.cat([found[:, :3], found[:, 3:] + torques], dim=1)
+    return found
