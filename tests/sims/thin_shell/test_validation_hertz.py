@@ -4,7 +4,7 @@ import torch
 
 from sims.thin_shell.validation import hertz
 
-COARSE = 0.3  # error of 16 layers, that 38 have below a tenth
+COARSE = 0.3  # error of 16 layers, that 34 have below a tenth
 
 
 def test_a_sphere_is_pressed_into_a_pad_by_the_force_of_hertz():
