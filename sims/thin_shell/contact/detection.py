@@ -21,7 +21,7 @@ from sims.thin_shell.contact.pairs import EDGE_EDGE, Pairs, Surface
 from sims.thin_shell.contact.trees import Tree
 
 SLOTS = 32  # partners of a query that need no second search
-SKIN = 2.0  # of the reach, what the margin of a list adds to it
+SKIN = 0.5  # of the reach, what the margin of a list adds to it
 FORGET = 8.0  # times below the largest reach asked for, a reach is one of another problem
 KEPT = 0.899  # of a gap that a move may close, as in the kernels
 EDGES = 10.0  # lengths of an edge, by which parts may move past each other at once
