@@ -64,6 +64,7 @@ def lagged(
     turn: Tensor | None = None,
     *,
     grip: Tensor | float,
+    give: Tensor | None = None,
     softness: Tensor | float,
     creep: float | None = None,
     rolling: Tensor | None = None,
@@ -74,8 +75,9 @@ def lagged(
     friction (m,): mu. slip (m, 3) [m]: of the springs. turn (m, 3) [m]: how far the point of
     contact of bodies with a radius moves as they turn in the step, first primitive less second, so
     that a pair slides by sum_i w_i dx_i + turn. grip: stiffness of the springs over that of the
-    barrier. softness in [0, 1): of the corner between sticking and sliding. creep [m]: how far a
-    contact goes in a step below which it counts as sticking, for friction regularised in the
+    barrier; give (m,) [m]: what they may yield before they slide, which makes those of a large
+    limit stiffer. softness in [0, 1): of the corner between sticking and sliding. creep [m]: how
+    far a contact goes in a step below which it counts as sticking, for friction regularised in the
     velocity, which has no springs. rolling (m,) [m]: how much of |r| has its motion in `turn`.
     """
     points = start[pairs.vertices]
@@ -88,6 +90,8 @@ def lagged(
     if creep is not None:
         return Friction(CREEP, (*places, torch.full_like(limit, creep)), distance)
     stiffness = grip * barrier[1]
+    if give is not None:
+        stiffness = torch.maximum(stiffness, limit / give)
     corner = torch.as_tensor(softness, dtype=stiffness.dtype, device=stiffness.device)
     lever = distance if rolling is None else distance - rolling
     return Friction(FRICTION, (*places, stiffness, corner.expand_as(stiffness)), lever)

@@ -31,9 +31,10 @@ class Contact:
     "anchored" friction is elastic up to mu N and then slides; it holds without creep (elastic-
     plastic Coulomb friction). "creeping" is the force mu N f(|v| / creep_speed) of the relative
     velocity, which lets go of what it holds at up to `creep_speed` [m/s]. grip: stiffness of
-    anchored contacts over that of the barrier. softness: width of the corner between sticking and
-    sliding over mu N, in [0, 1); more makes gradients smoother. Both laws take normal force and
-    directions from the start of a step (lagged).
+    anchored contacts over that of the barrier; one that bears much is stiffer, so that it yields by
+    no more than a hundredth of the range before it slides. softness: width of the corner between
+    sticking and sliding over mu N, in [0, 1); more makes gradients smoother. Both laws take normal
+    force and directions from the start of a step (lagged).
 
     passing: pairs of materials or bodies that do not feel each other.
     """

@@ -18,6 +18,7 @@ from sims.thin_shell.soft_body import SoftBody
 
 EACH = ("contact_range", "contact_stiffness", "contact_softness", "contact_radius")
 SHARE = 1e-3  # of the size of a scene: the default range
+STRETCHED = 1e-4  # of E t: a sheet that is drawn over an edge presses with its tension
 BORNE = 10.0  # times the weight of a vertex that a contact bears within half of its range
 
 
@@ -110,7 +111,7 @@ def _size(scene: Scene) -> Tensor:
 
 
 def _stiffness(scene: Scene, time_step: float, reach: Tensor) -> Tensor:
-    """Of inertia, weight, bending and soft bodies together [N/m]; a mean over each."""
+    """Of inertia, weight, bending, tension and soft bodies together [N/m]; a mean over each."""
     masses = scene.masses()[_deformable(scene)]
     total = masses.mean() * (1 / time_step**2 + BORNE * scene.gravity.norm() / reach)
     if scene.sheets:
@@ -118,6 +119,8 @@ def _stiffness(scene: Scene, time_step: float, reach: Tensor) -> Tensor:
         bending = moduli[:, 0, 0] * scene.of_faces("thickness") ** 3 / 12 * rigidity
         ends = scene.rest_vertices[scene.edges.long()]
         total = total + bending.mean() / (ends[:, 1] - ends[:, 0]).square().sum(1).mean()
+        stretching = moduli[:, 0, 0] * scene.of_faces("thickness")
+        total = total + STRETCHED * stretching.mean()
     soft = [body for body in scene.bodies if isinstance(body, SoftBody)]
     for body in soft:
         corners = body.rest_vertices[body.faces.long()]

@@ -22,6 +22,8 @@ from sims.thin_shell.contact.pairs import Pairs
 from sims.thin_shell.contact.settings import Contact
 from sims.thin_shell.energies.barrier import BARRIER
 
+GIVE = 1e-2  # of the range: the most that a contact yields before it slides, whatever it bears
+
 
 @dataclass(frozen=True, eq=False)
 class Contacts:
@@ -126,6 +128,7 @@ def _friction(contacts: Contacts, values: Values) -> Friction:
         values["slip"],
         turn,
         grip=contacts.settings.grip,
+        give=GIVE * barrier[2],
         softness=values["contact_softness"][first],
         creep=contacts.creep if contacts.settings.law == "creeping" else None,
         rolling=rolling,
