@@ -1,4 +1,6 @@
-"""Elastic and plastic sheets: paper, card, cloth, film, rubber, in SI units.
+"""Elastic and plastic sheets that touch: paper, card, cloth, film, rubber, and what handles them.
+
+Everything is in SI units.
 
     paper = Material(young=2e9, poisson=0.3, thickness=1e-4, density=800.0, yield_curvature=120.0)
     sheet = Sheet.rectangle(0.10, 0.02, cells=(40, 8), material=paper)
@@ -6,6 +8,13 @@
     simulator = Simulator(scene, time_step=5e-3)
     trajectory = simulator.rollout(simulator.initial_state(), 100)
     trajectory.positions[-1].sum().backward()      # to any tensor that went into all this
+
+With bodies, that touch with friction, and are moved by poses:
+
+    finger = SoftBody.fingertip(pose=(0.08, 0.01, 0.02, 0.0, 0.0, 0.0))
+    scene = Scene([sheet], bodies=[Body.plane(), finger], contact=Contact())
+    control = Control(poses=poses)                 # (2, 6): positions and rotation vectors
+    trajectory.wrenches[-1]                        # (2, 6): what drives them has to give
 
 The way of one step:
 
@@ -16,10 +25,13 @@ The way of one step:
    around that prediction plus the potential of all elements and loads: `system.py`.
 3. `newton.py` finds it, with the sparse factorisations of `geomopt.linear`.
 4. Creases that went beyond their yield keep a part of their angle: `energies/crease.py`.
-5. `adjoint.py` makes a torch function of 2 to 4 by the implicit function theorem: backward is one
+5. Where surfaces may touch (`contact/`), pairs of vertices, edges and faces that are near add
+   barrier terms, around which every Newton step is cut before anything passes through anything;
+   friction acts between the pairs that touched at the start, with the forces there.
+6. `adjoint.py` makes a torch function of 2 to 5 by the implicit function theorem: backward is one
    solve with the same Hessian. `equilibrium.py` uses the same function without inertia, where
    `relaxation.py` lets a sheet go that Newton's method alone does not bring to rest. `rollout.py`
-   keeps all states for backward, or a few.
+   keeps all states for backward, or a few; `worlds.py` runs many scenes at once.
 
 The model is right for thin sheets of any triangulation, since its bending converges on every mesh.
 What is too stiff on a coarse one is stretch: a sheet that bends across its mesh lines wants cells
@@ -28,25 +40,43 @@ Plates that bend both ways are too soft on a coarse one: 8 % in the middle of a 
 16 x 16 cells, 2 % on 32 x 32, half of that on crossed cells.
 """
 
+from sims.thin_shell.bodies import Body
+from sims.thin_shell.contact.forces import ContactForces, contact_forces, force_between
+from sims.thin_shell.contact.settings import Contact
 from sims.thin_shell.forward_mode import sensitivities
+from sims.thin_shell.gripper import gripper_pair, pair_poses
 from sims.thin_shell.linearised import NearBuckling
 from sims.thin_shell.material import MATERIALS, Material
 from sims.thin_shell.newton import NotConverged
 from sims.thin_shell.scene import Scene
 from sims.thin_shell.sheet import Sheet
 from sims.thin_shell.simulator import Simulator
+from sims.thin_shell.soft_body import SoftBody
 from sims.thin_shell.state import Control, State, Trajectory
+from sims.thin_shell.tactile import Markers
+from sims.thin_shell.worlds import World, rollout_worlds
 
 __all__ = [
     "MATERIALS",
+    "Body",
+    "Contact",
+    "ContactForces",
     "Control",
+    "Markers",
     "Material",
     "NearBuckling",
     "NotConverged",
     "Scene",
     "Sheet",
     "Simulator",
+    "SoftBody",
     "State",
     "Trajectory",
+    "World",
+    "contact_forces",
+    "force_between",
+    "gripper_pair",
+    "pair_poses",
+    "rollout_worlds",
     "sensitivities",
 ]

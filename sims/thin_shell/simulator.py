@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 
 import torch
@@ -16,6 +17,7 @@ from sims.thin_shell.bending import Values
 from sims.thin_shell.contact.constants import surface_turns
 from sims.thin_shell.contact.friction import transported
 from sims.thin_shell.contact.near import Neighbourhood
+from sims.thin_shell.contact.start import check_start
 from sims.thin_shell.contact.surfaces import surface_of
 from sims.thin_shell.contact.touching import Contacts
 from sims.thin_shell.contact.wrenches import wrenches
@@ -27,6 +29,7 @@ from sims.thin_shell.newton import Solution
 from sims.thin_shell.rollout import roll
 from sims.thin_shell.scene import Scene
 from sims.thin_shell.sheet import check_triangles
+from sims.thin_shell.softness import Softness, soft_contact, soft_values
 from sims.thin_shell.state import Control, State, Trajectory
 
 
@@ -70,20 +73,44 @@ class Simulator:
         self.neighbourhood: Neighbourhood | None = None
         if scene.contact is not None:
             self.neighbourhood = Neighbourhood(surface_of(scene), self.model.pattern, linear)
+        self.contact = scene.contact
+        self._soft: tuple[Simulator, Softness, float] | None = None
         self._directors = len(self.model.bending.free)
         self.weight = self.model.mass[:, None] * torch.as_tensor(scene.gravity)
 
-    def __reduce__(self) -> tuple[type, tuple]:
+    def __reduce__(self) -> tuple[Callable, tuple]:
         # libraries of linear solves live in one process; another one opens its own
+        if self._soft is not None:
+            return Simulator.softened, self._soft
         settings = (self.time_step, self.integrator, self.bending, self.linear, self.tolerance)
         return Simulator, (self.scene, *settings)
+
+    def softened(self, softness: Softness, progress: float) -> Simulator:
+        """The same with softer contact, friction and yield, at a share of the way to none of it.
+
+        progress: in [0, 1]; at 1 it is the simulator as it was made. Costs next to nothing, and
+        states go from one to the other. Raises InputError.
+        """
+        plain = self if self._soft is None else self._soft[0]
+        if not isinstance(softness, Softness):
+            raise InputError(f"softness must be a Softness, got {type(softness).__name__}")
+        level = softness.at(progress)
+        if progress == 1:
+            return plain
+        result = copy(plain)
+        result.model = replace(plain.model, values=soft_values(plain.model.values, level))
+        if plain.contact is not None:
+            result.contact = soft_contact(plain.contact, level)
+        result._soft = plain, softness, progress
+        return result
 
     def initial_state(
         self, positions: Tensor | None = None, velocities: Tensor | None = None
     ) -> State:
         """The scene as it was given, or at these positions (V, 3) [m], velocities (V, 3) [m/s].
 
-        Without velocities it stands still. The directors of the edges are in equilibrium.
+        Without velocities it stands still. The directors of the edges are in equilibrium. Raises
+        InputError that lists what intersects, where surfaces may touch.
         """
         vertices = self.scene.vertices
         count = len(vertices)
@@ -92,6 +119,7 @@ class Simulator:
         else:
             positions = check_tensor("positions", positions, (count, 3)).to(vertices)
             check_triangles("positions", positions.detach(), self.scene.topology)
+        self._check_apart(positions)
         if velocities is None:
             velocities = torch.zeros_like(vertices)
         else:
@@ -111,6 +139,15 @@ class Simulator:
         if self.integrator == "newmark":
             state = replace(state, accelerations=self._accelerations(relaxed.reactions))
         return state
+
+    def _check_apart(self, positions: Tensor) -> None:
+        """Raise InputError where sheets and bodies intersect or are nearer than they are thick."""
+        if self.neighbourhood is not None:
+            scene = self.scene
+            names = [f"sheets[{place}]" for place in range(len(scene.sheets))]
+            names += [f"bodies[{place}]" for place in range(len(scene.bodies))]
+            radius = self.model.values["contact_radius"]
+            check_start(self.neighbourhood.surface, positions, radius, names)
 
     def step(self, state: State, control: Control | None = None) -> State:
         """The state one time step later.
@@ -268,15 +305,14 @@ class Simulator:
         solved = solve_step(step, inputs)
         then = advance(self.integrator, state, self.time_step, predicted, solved.positions)
         poses = state.poses if control.poses is None else control.poses
+        pulls = solved.positions, solved.reactions, solved.torques
         then = replace(
             then,
             angles=solved.angles,
             plastic_angles=solved.plastic_angles,
             accumulated=solved.accumulated,
             poses=poses,
-            wrenches=wrenches(
-                self.scene, poses, solved.positions, solved.reactions, solved.torques
-            ),
+            wrenches=wrenches(self.scene, poses, *pulls),
             touched=None if contacts is None else contacts.started,
             slip=None if contacts is None else solved.slip,
         )
@@ -284,7 +320,7 @@ class Simulator:
 
     def _contacts(self, state: State, inputs: Values) -> Contacts | None:
         """What touches at a state; the slip that stays with it is added to the inputs."""
-        around, settings = self.neighbourhood, self.scene.contact
+        around, settings = self.neighbourhood, self.contact
         if around is None or settings is None:
             return None
         reach, radius = (
