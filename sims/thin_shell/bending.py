@@ -8,6 +8,7 @@ edge and no unknowns of its own; it is fast, and right for cylinders on good mes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -55,6 +56,17 @@ class Term(NamedTuple):
     def plain(self) -> Term:
         """The same without a graph."""
         return self._replace(constants=tuple(constant.detach() for constant in self.constants))
+
+    def local(self, vector: Tensor, blocks: Sequence[Tensor]) -> Tensor:
+        """The part (n, size) of a vector (size,) that its elements see."""
+        block = blocks[self.block]
+        return vector[block if self.rows is None else block[self.rows]]
+
+
+def potential(unknowns: Tensor, terms: Sequence[Term], blocks: Sequence[Tensor]) -> Tensor:
+    """The sum of terms [J] at unknowns (size,) in torch operations, twice differentiable."""
+    parts = [term.energy.value(term.local(unknowns, blocks), *term.constants) for term in terms]
+    return torch.cat(parts).sum()
 
 
 def position_unknowns(vertices: Tensor) -> Tensor:

@@ -124,7 +124,8 @@ class Scene:
         sheets: list[Any] = list(given) if isinstance(given, Iterable) else [given]
         if not all(isinstance(sheet, Sheet) for sheet in sheets):
             kinds = [type(sheet).__name__ for sheet in sheets]
-            raise InputError(f"sheets must be a list of Sheets, got {kinds}")
+            kinds = kinds if isinstance(given, Iterable) else kinds[0]
+            raise InputError(f"sheets must be a list of at least one Sheet, got {kinds}")
         given = self.bodies
         bodies: list[Any] = list(given) if isinstance(given, Iterable) else [given]
         if not all(isinstance(body, Body | SoftBody) for body in bodies):

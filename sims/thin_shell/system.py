@@ -87,19 +87,11 @@ class System:
 
     def local(self, term: Term, vector: Tensor) -> Tensor:
         """The part (n, size) of a vector (size,) that the elements of a term see."""
-        block = self.blocks[term.block]
-        return vector[block if term.rows is None else block[term.rows]]
+        return term.local(vector, self.blocks)
 
     def value(self, unknowns: Tensor) -> float:
         """The potential [J]."""
         return self.assemble(unknowns, 0).value
-
-    def potential(self, unknowns: Tensor, terms: list[Term]) -> Tensor:
-        """The potential of `terms` [J] in torch operations, twice differentiable."""
-        parts = [
-            term.energy.value(self.local(term, unknowns), *term.constants).sum() for term in terms
-        ]
-        return torch.stack(parts).sum()
 
     def assemble(
         self,

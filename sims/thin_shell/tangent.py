@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sims.thin_shell.bending import Values
+from sims.thin_shell.bending import Values, potential
 from sims.thin_shell.linearised import Linearised
 from sims.thin_shell.model import Model
 from sims.thin_shell.system import System
@@ -35,9 +35,8 @@ def push_forward(
     """Tangents of the unknowns, the reactions (size,), and `outputs` of unknowns, values, system.
 
     values: what the elements depend on, moving: their tangents, rebuilt: the system for values
-    that are differentiated. loads (size,): tangent of the loads
-    and the inertia; held (size,): of the held unknowns, zero elsewhere. moments (E,): those that
-    act, if any.
+    that are differentiated. loads (size,): tangent of the loads and the inertia; held (size,): of
+    the held unknowns, zero elsewhere. moments (E,): those that act, if any.
     """
     with torch.enable_grad():
         leaves = {n: t.detach().clone().requires_grad_(n in moving) for n, t in values.items()}
@@ -46,12 +45,12 @@ def push_forward(
         ways = [moving[name] for name in moving]
         force = -loads
         if moving:
-            potential = system.potential(z, system.terms)
+            total = potential(z, system.terms, system.blocks)
             if moments is not None and "start" in moving:
                 drift = model.bending.drift(model.split(z)[0], leaves["start"])
-                potential = potential + (moments * drift).sum()
+                total = total + (moments * drift).sum()
             wanted = [leaves[name] for name in moving]
-            slopes = torch.autograd.grad(potential, wanted, create_graph=True, allow_unused=True)
+            slopes = torch.autograd.grad(total, wanted, create_graph=True, allow_unused=True)
             rate = _dot(slopes, ways)
             if rate is not None and rate.requires_grad:
                 (more,) = torch.autograd.grad(rate, z)

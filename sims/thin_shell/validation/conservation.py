@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sims.thin_shell.bending import potential
 from sims.thin_shell.integrators import INTEGRATORS, Integrator, advance, predict
 from sims.thin_shell.material import Material, Membrane
 from sims.thin_shell.newton import Solution
@@ -219,7 +220,8 @@ def energy(simulator: Simulator, state: State) -> float:
     model = simulator.model
     turns = model.bending.turns(state.positions, state.angles)
     unknowns = torch.cat([state.positions.flatten(), turns])
-    elastic = model.potential(unknowns, simulator.inputs(state, Control()), None)
+    terms = model.terms(simulator.inputs(state, Control()), None)
+    elastic = potential(unknowns, terms, model.blocks)
     return float(elastic + (model.mass @ state.velocities.square().sum(dim=1)) / 2)
 
 

@@ -11,6 +11,7 @@ from scipy.linalg import eigh
 
 from geomopt.errors import InputError
 from sims.thin_shell import Control, Material, Scene, Sheet, Simulator
+from sims.thin_shell.bending import potential
 
 PAPER = Material(young=2.5e9, poisson=0.3, thickness=1e-4, density=800.0)
 RIGID = 1e-3  # of the first elastic frequency: what rounding leaves of a rigid motion's
@@ -28,7 +29,7 @@ def dense_squares(simulator):
     turns = model.bending.turns(state.positions, state.angles)
     unknowns = torch.cat([state.positions.flatten(), turns]).detach()
     hessian = torch.autograd.functional.hessian(
-        lambda z: model.potential(z, inputs, None), unknowns
+        lambda z: potential(z, model.terms(inputs, None), model.blocks), unknowns
     )
     places = 3 * len(model.mass)
     moving = model.free.clone()
