@@ -52,6 +52,7 @@ from sims.thin_shell.scene import Scene
 from sims.thin_shell.sheet import Sheet
 from sims.thin_shell.simulator import Simulator
 from sims.thin_shell.soft_body import SoftBody
+from sims.thin_shell.softness import Softness
 from sims.thin_shell.state import Control, State, Trajectory
 from sims.thin_shell.tactile import Markers
 from sims.thin_shell.worlds import World, rollout_worlds
@@ -70,6 +71,7 @@ __all__ = [
     "Sheet",
     "Simulator",
     "SoftBody",
+    "Softness",
     "State",
     "Trajectory",
     "World",
