@@ -48,16 +48,17 @@ def world(place, device):
     finger = SoftBody.fingertip()
     tip = float(finger.local[:, 2].amin())
     pose = torch.tensor([0.07, 0.01, HEIGHT + CLEAR - tip, 0.0, 0.0, 0.0], dtype=torch.float64)
-    finger = SoftBody.fingertip(pose=pose)
+    finger = SoftBody.fingertip(pose=pose).to(device)
+    table = Body.plane().to(device)
     contact = Contact(friction={(paper, finger): 0.8 + 0.02 * place})
-    scene = Scene([sheet], bodies=[Body.plane(), finger], gravity=(0, 0, -9.81), contact=contact)
+    scene = Scene([sheet], bodies=[table, finger], gravity=(0, 0, -9.81), contact=contact)
     return Simulator(scene, tolerance=1e-7)
 
 
 def path(simulator, steps):
     """The finger goes down and drags."""
     poses = simulator.scene.poses.expand(steps, 2, 6).clone()
-    along = torch.linspace(0, 1, steps)
+    along = torch.linspace(0, 1, steps, device=poses.device)
     poses[:, 1, 2] -= DEPTH * along.clamp(max=0.5) * 2
     poses[:, 1, 0] -= 5e-3 * (along - 0.5).clamp(min=0)
     return Control(poses=poses)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -48,6 +48,11 @@ class Body:
     def moved(self, pose: Tensor) -> Tensor:
         """Where its points (P, 3) are in a pose (6,)."""
         return placed(self.local, pose)
+
+    def to(self, device: torch.device | str) -> Body:
+        """This body on a device."""
+        names = ("local", "pose", "faces", "lone_edges", "planes")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     @property
     def rest_vertices(self) -> Tensor:

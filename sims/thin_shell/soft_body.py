@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -173,6 +173,11 @@ class SoftBody:
     def moved(self, pose: Tensor) -> Tensor:
         """Where its vertices (P, 3) would be if all were driven, in a pose (6,)."""
         return placed(self.local, pose)
+
+    def to(self, device: torch.device | str) -> SoftBody:
+        """This body on a device."""
+        names = ("local", "tetrahedra", "driven", "pose", "rest_vertices")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def volumes(self) -> Tensor:
         """(T,) [m^3] of the tetrahedra at rest."""

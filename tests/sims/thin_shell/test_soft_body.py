@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
+from sims.thin_shell import Body, Control, Scene, Simulator, SoftBody
 from sims.thin_shell.energies.energy import positive_semidefinite
 from sims.thin_shell.energies.stable_neo_hookean import STABLE_NEO_HOOKEAN, cofactors
 from sims.thin_shell.pose import placed
-from sims.thin_shell.soft_body import SoftBody
 
 CUBE = [[x, y, z] for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0)]
 # six around the diagonal from corner 0 to corner 7
@@ -167,6 +167,43 @@ def test_pose_and_driven_vertices():
     again = replace(body, young=1e5)
     torch.testing.assert_close(again.vertices, body.vertices)
     assert torch.equal(again.driven, body.driven)
+
+
+def test_a_bar_that_is_pulled_stretches_by_its_modulus():
+    """And what holds its other end feels the pull; its derivative is minus that over E."""
+    young = torch.tensor(3e5, dtype=torch.float64, requires_grad=True)
+    body = SoftBody.block((0.02, 0.01, 0.01), (4, 2, 2), young, 0.0, 1000.0)
+    body = replace(body, driven=body.local[:, 0] < -0.01 + 1e-9)
+    scene = Scene([], bodies=[body])
+    end = body.local[:, 0] > 0.01 - 1e-9
+    corners = body.faces[end[body.faces].all(dim=1)]
+    places = body.local[corners]
+    areas = torch.linalg.cross(places[:, 1] - places[:, 0], places[:, 2] - places[:, 0])
+    force = 0.01
+    share = torch.zeros_like(body.local).index_add(
+        0, corners.flatten(), (areas / 6).repeat_interleave(3, dim=0)
+    )
+    simulator = Simulator(scene, time_step=100.0)  # so long that inertia does not matter
+    pulled = simulator.step(
+        simulator.initial_state(), Control(forces=share.detach() * force / 1e-4)
+    )
+    strain = force / 1e-4 / 3e5
+    longer = (pulled.positions - body.vertices)[end, 0].mean()
+    assert float(longer.detach()) == pytest.approx(0.02 * strain, rel=5 * strain)
+    assert float(pulled.wrenches[0, 0].detach()) == pytest.approx(-force, rel=1e-6)
+    (slope,) = torch.autograd.grad(longer, young)
+    assert float(slope) == pytest.approx(-float(longer.detach()) / 3e5, rel=5 * strain)
+
+
+def test_bodies_go_to_a_device_and_stay_what_they_are(device):
+    soft = cube(driven=[0, 1], pose=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6], young=torch.tensor(2e5))
+    for body in (soft, Body.plane(normal=(0.0, 1.0, 1.0)), Body.box((1.0, 2.0, 3.0))):
+        there = body.to(device)
+        for name in ("vertices", "faces", "driven", "pose", "lone_edges", "planes"):
+            assert getattr(there, name).device.type == device.type, name
+            torch.testing.assert_close(getattr(there, name).cpu(), getattr(body, name))
+    for made, wanted in zip(soft.to(device).constants(), soft.constants(), strict=True):
+        torch.testing.assert_close(made.cpu(), wanted)
 
 
 @pytest.mark.parametrize(
