@@ -82,7 +82,7 @@ class Step:
         """Angles, slip, torques and creases that follow from a solution."""
         bending = self.model.bending
         angles = bending.angles(unknowns, values)
-        slip = torques = unknowns.new_zeros(0, 3)
+        slip, torques = unknowns.new_zeros(0, 3), unknowns.new_zeros(0, 3)
         if system.touching is not None:
             positions = self.model.split(unknowns)[0]
             slip = system.touching.slip(positions)
@@ -252,13 +252,13 @@ def _pull_back(
     with torch.enable_grad():
         values = {n: t.detach().requires_grad_(n in wanted) for n, t in _values(saved).items()}
         values["references"] = references(model.scene, values)
-        system = step.system(values, _loads(model, saved))
-    at = Linearised.at(system.plain, unknowns, _inertia(step, saved))
+        system, cuts = step.system(values, _loads(model, saved)).cut()
+        terms = system.terms  # made here, where their constants have graphs
+    at = Linearised.at(system, unknowns, _inertia(step, saved))
 
     names = [name for name, tensor in values.items() if tensor.is_leaf and tensor.requires_grad]
-    leaves = [values[name] for name in names]
+    leaves = [*(values[name] for name in names), *(leaf for _, leaf in cuts)]
     incoming, *direct = _after(step, unknowns, values, system, gradients, leaves)
-    found = {name: part for name, part in zip(names, direct, strict=True) if part is not None}
     if gradients[0] is not None:
         incoming = gradients[0] if incoming is None else incoming + gradients[0]
     if incoming is None:
@@ -272,18 +272,18 @@ def _pull_back(
             virtual_work(
                 term.energy, system.local(term, unknowns), system.local(term, y), term.constants
             ).sum()
-            for term in system.terms
+            for term in terms
             if any(constant.requires_grad for constant in term.constants)
         ]
         if "start" in wanted and "moments" in saved:
             works.append(_drift_work(model, unknowns, y, values["start"], saved["moments"]))
         works = [work for work in works if work.requires_grad]
-        if works:
-            parts = torch.autograd.grad(torch.stack(works).sum(), leaves, allow_unused=True)
-            for name, part in zip(names, parts, strict=True):
-                if part is not None:
-                    found[name] = found[name] - part if name in found else -part
+        direct = _added(direct, [-work for work in works], leaves)
+        at_cuts = zip(cuts, direct[len(names) :], strict=True)
+        felt = [(tensor * part).sum() for (tensor, _), part in at_cuts if part is not None]
+        direct = _added(direct[: len(names)], felt, leaves[: len(names)])
 
+    found = {name: part for name, part in zip(names, direct, strict=True) if part is not None}
     moved = y[:count].reshape(-1, 3)
     found |= {"weight": moved, "forces": moved, "moments": y[count:]}
     if step.factor is not None and "predicted" in wanted:
@@ -295,6 +295,19 @@ def _pull_back(
         reaction = torch.where(model.free, 0.0, incoming - at.product(y))
         found["targets"] = reaction[:count].reshape(-1, 3)
     return {name: part for name, part in found.items() if name in wanted}
+
+
+def _added(
+    parts: list[Tensor | None], scalars: list[Tensor], leaves: list[Tensor]
+) -> list[Tensor | None]:
+    """`parts` and the derivatives of scalars in the leaves."""
+    if not scalars:
+        return parts
+    more = torch.autograd.grad(torch.stack(scalars).sum(), leaves, allow_unused=True)
+    return [
+        two if one is None else one if two is None else one + two
+        for one, two in zip(parts, more, strict=True)
+    ]
 
 
 def _after(

@@ -52,11 +52,6 @@ class Term(NamedTuple):
     constants: tuple[Tensor, ...]
     rows: Tensor | None = None
 
-    @property
-    def plain(self) -> Term:
-        """The same without a graph."""
-        return self._replace(constants=tuple(constant.detach() for constant in self.constants))
-
     def local(self, vector: Tensor, blocks: Sequence[Tensor]) -> Tensor:
         """The part (n, size) of a vector (size,) that its elements see."""
         block = blocks[self.block]

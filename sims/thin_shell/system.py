@@ -66,11 +66,12 @@ class System:
         """Of matrices on the pattern."""
         return self.open_solver if self.touching is None else self.touching.near.solver
 
-    @cached_property
-    def plain(self) -> System:
-        """The same without the graphs of its constants."""
-        touching = None if self.touching is None else self.touching.plain
-        return replace(self, elastic=[term.plain for term in self.elastic], touching=touching)
+    def cut(self) -> tuple[System, list[tuple[Tensor, Tensor]]]:
+        """See `Touching.cut`."""
+        if self.touching is None:
+            return self, []
+        touching, cuts = self.touching.cut()
+        return replace(self, touching=touching), cuts
 
     def around(self, unknowns: Tensor) -> System:
         """This system with all pairs among its elements that touch at `unknowns` (size,)."""

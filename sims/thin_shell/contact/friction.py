@@ -15,7 +15,7 @@ whose turns in the step are known, and in u already.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,8 +26,10 @@ from sims.thin_shell.contact.turns import turns
 from sims.thin_shell.energies.barrier import normal_force
 from sims.thin_shell.energies.crease import flow
 from sims.thin_shell.energies.creep_friction import CREEP
+from sims.thin_shell.energies.creep_friction import force as creep_force
 from sims.thin_shell.energies.energy import Constants, Energy
 from sims.thin_shell.energies.friction import FRICTION, tangential
+from sims.thin_shell.energies.friction import force as anchored_force
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,29 +42,20 @@ class Friction:
     lever: Tensor
 
     def force(self, local: Tensor) -> Tensor:
-        """dW/du (m, 3) [N] of pairs local (m, 12), differentiable once."""
-        weights, anchor, *others = self.constants
-        with torch.enable_grad():
-            moved = torch.zeros_like(anchor, requires_grad=True)
-            total = self.energy.value(local, weights, anchor - moved, *others).sum()
-            (force,) = torch.autograd.grad(total, moved, create_graph=True)
-        return force if torch.is_grad_enabled() else force.detach()
-
-    @property
-    def plain(self) -> Friction:
-        """The same without the graphs of its constants."""
-        constants = tuple(constant.detach() for constant in self.constants)
-        return replace(self, constants=constants, lever=self.lever.detach())
+        """dW/du (m, 3) [N] of pairs local (m, 12), differentiable."""
+        force = creep_force if self.energy is CREEP else anchored_force
+        return force(local, *self.constants)
 
 
 def lagged(
     start: Tensor,
     pairs: Pairs,
     barrier: Constants,
-    friction: Tensor,
+    coefficient: Tensor,
     slip: Tensor,
     turn: Tensor | None = None,
     *,
+    placed: tuple[Tensor, Tensor, Tensor] | None = None,
     grip: Tensor | float,
     give: Tensor | None = None,
     softness: Tensor | float,
@@ -72,17 +65,18 @@ def lagged(
     """Friction of m pairs in a step from `start`, differentiable in all tensors.
 
     start (V, 3) [m]: positions. barrier: the constants of `energies.barrier` from the kind on.
-    friction (m,): mu. slip (m, 3) [m]: of the springs. turn (m, 3) [m]: how far the point of
+    coefficient (m,): mu. slip (m, 3) [m]: of the springs. turn (m, 3) [m]: how far the point of
     contact of bodies with a radius moves as they turn in the step, first primitive less second, so
-    that a pair slides by sum_i w_i dx_i + turn. grip: stiffness of the springs over that of the
+    that a pair slides by sum_i w_i dx_i + turn. placed: `touch` of the pairs at the start, where it
+    is known. grip: stiffness of the springs over that of the
     barrier; give (m,) [m]: what they may yield before they slide, which makes those of a large
     limit stiffer. softness in [0, 1): of the corner between sticking and sliding. creep [m]: how
     far a contact goes in a step below which it counts as sticking, for friction regularised in the
     velocity, which has no springs. rolling (m,) [m]: how much of |r| has its motion in `turn`.
     """
     points = start[pairs.vertices]
-    weights, distance, axis = touch(points, pairs.kind)
-    limit = friction * normal_force(points, distance, *barrier)
+    weights, distance, axis = touch(points, pairs.kind) if placed is None else placed
+    limit = coefficient * normal_force(points, distance, *barrier)
     before = slip if creep is None else torch.zeros_like(slip)
     # sum_i w_i x_i is along the normal at the start, so nothing of it is left in the plane
     anchor = -tangential(before if turn is None else before + turn, axis)

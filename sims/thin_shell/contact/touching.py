@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -23,6 +24,9 @@ from sims.thin_shell.contact.settings import Contact
 from sims.thin_shell.energies.barrier import BARRIER
 
 GIVE = 1e-2  # of the range: the most that a contact yields before it slides, whatever it bears
+
+
+Levers = Sequence[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,7 @@ class Touching:
     values: Values
     near: Near
     friction: Friction | None
+    levers: Levers = ()
 
     @classmethod
     def of(cls, contacts: Contacts, values: Values, pairs: Pairs | None = None) -> Touching:
@@ -56,8 +61,8 @@ class Touching:
             near = _near(contacts, values, values["start"].detach())
         else:
             near = contacts.neighbourhood.listed(pairs)
-        friction = _friction(contacts, values) if len(contacts.started.kind) else None
-        return cls(contacts, values, near, friction)
+        slides = len(contacts.started.kind) > 0
+        return cls(contacts, values, near, *(_friction(contacts, values) if slides else (None, ())))
 
     def around(self, positions: Tensor) -> Touching:
         """The same around other positions (V, 3)."""
@@ -89,6 +94,27 @@ class Touching:
         start, pairs = self.values["start"], self.contacts.started
         return carried(start, positions, pairs, self.friction)
 
+    def cut(self) -> tuple[Touching, list[tuple[Tensor, Tensor]]]:
+        """The same with leaves in place of what friction takes from the start of a step, and these
+        tensors with their leaves: what several results follow from is then gone through once."""
+        if self.friction is None:
+            return self, []
+        cuts: list[tuple[Tensor, Tensor]] = []
+
+        def leaf(tensor: Tensor) -> Tensor:
+            if not tensor.requires_grad:
+                return tensor
+            cuts.append((tensor, tensor.detach().requires_grad_()))
+            return cuts[-1][1]
+
+        friction = replace(
+            self.friction,
+            constants=tuple(leaf(constant) for constant in self.friction.constants),
+            lever=leaf(self.friction.lever),
+        )
+        levers = [(body, leaf(lever)) for body, lever in self.levers]
+        return replace(self, friction=friction, levers=levers), cuts
+
     def torques(self, positions: Tensor) -> Tensor:
         """What friction at the surfaces of bodies takes to turn them (B, 3) [N m], besides what
         the forces on their points do."""
@@ -98,16 +124,9 @@ class Touching:
             return total
         local = positions[self.contacts.started.vertices].flatten(1)
         force = self.friction.force(local)
-        for body, lever in _levers(self.contacts, self.values):
+        for body, lever in self.levers:
             total = total.index_add(0, body, torch.linalg.cross(force, lever))
         return total
-
-    @property
-    def plain(self) -> Touching:
-        """The same without the graphs of its constants."""
-        friction = None if self.friction is None else self.friction.plain
-        values = {name: value.detach() for name, value in self.values.items()}
-        return replace(self, values=values, friction=friction)
 
 
 def _near(contacts: Contacts, values: Values, positions: Tensor) -> Near:
@@ -115,28 +134,26 @@ def _near(contacts: Contacts, values: Values, positions: Tensor) -> Near:
     return contacts.neighbourhood.around(positions, radius, reach, contacts.started)
 
 
-def _friction(contacts: Contacts, values: Values) -> Friction:
+def _friction(contacts: Contacts, values: Values) -> tuple[Friction, Levers]:
     surface, pairs = contacts.neighbourhood.surface, contacts.started
     barrier = barrier_constants(pairs, surface, values)
     first, second = sides(pairs, surface)
-    turn, rolling = turn_of_pairs(_levers(contacts, values), values["turns"])
-    return lagged(
+    placed = touch(values["start"][pairs.vertices], pairs.kind)
+    apart = placed[1][:, None] * placed[2]
+    levers = levers_of_pairs(pairs, surface, apart, values["contact_radius"], contacts.sheets)
+    turn, rolling = turn_of_pairs(levers, values["turns"])
+    friction = lagged(
         values["start"],
         pairs,
         barrier,
         values["friction"][first, second],
         values["slip"],
         turn,
+        placed=placed,
         grip=contacts.settings.grip,
         give=GIVE * barrier[2],
         softness=values["contact_softness"][first],
         creep=contacts.creep if contacts.settings.law == "creeping" else None,
         rolling=rolling,
     )
-
-
-def _levers(contacts: Contacts, values: Values) -> list[tuple[Tensor, Tensor]]:
-    surface, pairs = contacts.neighbourhood.surface, contacts.started
-    _, distance, across = touch(values["start"][pairs.vertices], pairs.kind)
-    apart = distance[:, None] * across
-    return levers_of_pairs(pairs, surface, apart, values["contact_radius"], contacts.sheets)
+    return friction, levers

@@ -16,7 +16,14 @@ from torch import Tensor
 
 from sims.thin_shell.energies.creep_friction_kernels import foresee_kernel, kernel
 from sims.thin_shell.energies.energy import Constants, Elements, Energy
-from sims.thin_shell.energies.friction import forces_ahead, measured, random_pairs, slid
+from sims.thin_shell.energies.friction import (
+    forces_ahead,
+    measured,
+    moved,
+    random_pairs,
+    slid,
+    tangential,
+)
 
 
 def value(
@@ -27,8 +34,8 @@ def value(
     weights, anchor, normal and limit as in `friction`. reach (n,) [m], above zero.
     """
     square = slid(local, weights, anchor, normal).square().sum(1)
-    moved = square > 0
-    distance = torch.where(moved, torch.where(moved, square, 1.0).sqrt(), 0.0)
+    slides = square > 0
+    distance = torch.where(slides, torch.where(slides, square, 1.0).sqrt(), 0.0)
     slow = square * (1.0 - distance / (3.0 * reach)) / reach + reach / 3.0
     return limit * torch.where(distance < reach, slow, distance)
 
@@ -43,14 +50,21 @@ def work(
     reach: Tensor,
 ) -> Tensor:
     """Derivative (n,) [J] of the energy along a direction (n, 12)."""
+    pull = force(local, weights, anchor, normal, limit, reach)
+    return (pull * tangential(moved(direction, weights), normal)).sum(1)
+
+
+def force(
+    local: Tensor, weights: Tensor, anchor: Tensor, normal: Tensor, limit: Tensor, reach: Tensor
+) -> Tensor:
+    """dW/du (n, 3) [N], which has no part along the normal, differentiable in everything."""
     u = slid(local, weights, anchor, normal)
-    rate = slid(direction, weights, torch.zeros_like(anchor), normal)
     square = u.square().sum(1)
-    moved = square > 0
-    length = torch.where(moved, square, 1.0).sqrt()
-    distance = torch.where(moved, length, 0.0)
-    force = torch.where(distance < reach, (2.0 - distance / reach) / reach, 1.0 / length)
-    return limit * force * (u * rate).sum(1)
+    slides = square > 0
+    length = torch.where(slides, square, 1.0).sqrt()
+    distance = torch.where(slides, length, 0.0)
+    slope = torch.where(distance < reach, (2.0 - distance / reach) / reach, 1.0 / length)
+    return (limit * slope)[:, None] * u
 
 
 def evaluate(

@@ -21,14 +21,19 @@ import torch
 from torch import Tensor
 
 from geomopt.launch import launch
-from sims.thin_shell.energies.crease import crease_energy, crease_work
+from sims.thin_shell.energies.crease import crease_energy, flow
 from sims.thin_shell.energies.energy import Constants, Elements, Energy
 from sims.thin_shell.energies.friction_kernels import foresee_kernel, kernel
 
 
 def slid(local: Tensor, weights: Tensor, anchor: Tensor, normal: Tensor) -> Tensor:
     """u (n, 3) [m] of pairs local (n, 12)."""
-    return tangential((weights[:, None] @ local.unflatten(1, (4, 3)))[:, 0] - anchor, normal)
+    return tangential(moved(local, weights) - anchor, normal)
+
+
+def moved(local: Tensor, weights: Tensor) -> Tensor:
+    """sum_i w_i x_i (n, 3) [m] of pairs local (n, 12)."""
+    return (weights[:, None] @ local.unflatten(1, (4, 3)))[:, 0]
 
 
 def tangential(vectors: Tensor, normal: Tensor) -> Tensor:
@@ -68,10 +73,24 @@ def work(
     softness: Tensor,
 ) -> Tensor:
     """Derivative (n,) [J] of the energy along a direction (n, 12)."""
+    pull = force(local, weights, anchor, normal, limit, stiffness, softness)
+    return (pull * tangential(moved(direction, weights), normal)).sum(1)
+
+
+def force(
+    local: Tensor,
+    weights: Tensor,
+    anchor: Tensor,
+    normal: Tensor,
+    limit: Tensor,
+    stiffness: Tensor,
+    softness: Tensor,
+) -> Tensor:
+    """dW/du (n, 3) [N], which has no part along the normal, differentiable in everything."""
     u = slid(local, weights, anchor, normal)
-    rate = slid(direction, weights, torch.zeros_like(anchor), normal)
     none = torch.zeros_like(limit)
-    return crease_work(u, rate, stiffness, stiffness, limit / stiffness, none, softness)
+    given, _ = flow(u, stiffness, stiffness, limit / stiffness, none, softness)
+    return stiffness[:, None] * (u - given)
 
 
 def evaluate(
