@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sims.thin_shell.contact.closest import closest, normal, separation, touch
-from sims.thin_shell.contact.constants import turn_of_pairs
+from sims.thin_shell.contact.constants import levers_of_pairs, turn_of_pairs
 from sims.thin_shell.contact.friction import Friction, carried, lagged, transported
 from sims.thin_shell.contact.pairs import (
     EDGE_EDGE,
@@ -297,9 +297,10 @@ def test_a_body_carries_what_it_holds(name: str, component: tuple[int, int]):
     )
     turn = rotation(number(0.4, 0.9, -0.2), 0.1)
     rates = (turn - torch.eye(3)).expand(2, 3, 3)
-    values = {"turns": rates, "contact_radius": number(0.0, 0.01, 0.03)}
+    radius = number(0.0, 0.01, 0.03)
     _, distance, across = touch(positions[None], torch.tensor([kind]))
-    moved_by, rolling = turn_of_pairs(pair_of(kind), surface, distance[:, None] * across, values, 1)
+    levers = levers_of_pairs(pair_of(kind), surface, distance[:, None] * across, radius, 1)
+    moved_by, rolling = turn_of_pairs(levers, rates)
     slip = 1e-3 * torch.linalg.cross(across, number(0.2, 0.7, 0.4)[None])
     friction = friction_of(positions, kind, slip, turn=moved_by, rolling=rolling)
     after = positions @ turn.mT
@@ -380,19 +381,6 @@ def test_derivatives_of_turns(name: str):
     made = turned(*leaves).detach()[0]
     torch.testing.assert_close(made @ made.mT, torch.eye(3).double(), rtol=0, atol=ROUNDING)
     assert float(torch.linalg.det(made)) == pytest.approx(1.0)
-
-
-def test_the_plain_one_has_no_graph():
-    kind, points = POINTS["edge-edge"]
-    start = torch.tensor(points, dtype=torch.float64).requires_grad_()
-    friction = friction_of(start, kind, rolling=number(0.01))
-    plain = friction.plain
-    assert plain.energy is friction.energy
-    for part, other in zip(
-        (*friction.constants, friction.lever), (*plain.constants, plain.lever), strict=True
-    ):
-        assert not other.requires_grad
-        torch.testing.assert_close(part.detach(), other)
 
 
 # ---- pairs that come and go
