@@ -77,7 +77,9 @@ def stack(count: int, cells: tuple[int, int], steps: int, aligned: bool = False)
         np.stack([levels, borne], axis=1),
         "weight above",
     )
-    return Findings(rows, [curve], [Shape(name, track.positions[-1], scene.faces)])
+    return Findings(
+        rows, [curve], [Shape(name, track.positions[-1, : scene.body_parts[0].start], scene.faces)]
+    )
 
 
 def _case(scale: Scale) -> Findings:

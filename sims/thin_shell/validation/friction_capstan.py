@@ -148,7 +148,9 @@ def capstan(phi: float, cell: float, mover: Mover, slant: float = 0.0) -> Findin
         "exp(mu phi)",
         f"{phi / math.pi:g} pi",
     )
-    return Findings([row], [curve], [Shape(name, track.positions[-1], scene.faces)])
+    return Findings(
+        [row], [curve], [Shape(name, track.positions[-1, : scene.body_parts[0].start], scene.faces)]
+    )
 
 
 def _case(scale: Scale) -> Findings:

@@ -78,7 +78,11 @@ def stopping(steps: int, cells: tuple[int, int]) -> Findings:
         axes, source = ("time [s]", "way [m]"), "v t - mu g t^2 / 2"
         line = np.stack([times, law], axis=1)
         curves.append(Curve("stopping on a table", axes, ours, line, source, f"mu {slope.mu:g}"))
-    return Findings(rows, curves, [Shape("plates stopped", track.positions[-1], scene.faces)])
+    return Findings(
+        rows,
+        curves,
+        [Shape("plates stopped", track.positions[-1, : scene.body_parts[0].start], scene.faces)],
+    )
 
 
 def sensitivities(steps: int) -> Findings:
@@ -141,8 +145,8 @@ def _case(scale: Scale) -> Findings:
     quick = scale == "quick"
     return joined(
         [
-            stopping(150 if quick else 250, (1, 1) if quick else (2, 2)),
-            sensitivities(150 if quick else 250),
+            stopping(120 if quick else 250, (1, 1) if quick else (2, 2)),
+            sensitivities(120 if quick else 250),
         ]
     )
 
