@@ -326,7 +326,13 @@ def _after(
         z = unknowns.detach().requires_grad_()
         outputs = step.outputs(z, values, system)
         # a sum, as torch loads a library of symbols to check gradients that are given to it
-        given = [(o * s).sum() for o, s in zip(outputs, seeds, strict=True) if s is not None]
+        given = [
+            (o * s).sum()
+            for o, s in zip(outputs, seeds, strict=True)
+            if s is not None and o.requires_grad  # torques do not where nothing touches
+        ]
+        if not given:
+            return [None] * (1 + len(leaves))
         total = torch.stack(given).sum()
         # the references are used again after this
         found = torch.autograd.grad(total, [z, *leaves], retain_graph=True, allow_unused=True)

@@ -76,7 +76,7 @@ class Body:
         sine = turn.detach().norm()
         if float(sine) > 0:
             turn = turn / sine * torch.atan2(turn.norm(), up[2])
-        elif float(up[2]) < 0:
+        elif float(up.detach()[2]) < 0:
             turn = turn + turn.new_tensor([math.pi, 0.0, 0.0])
         local = up.new_tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
         pose = torch.cat([as_vector("point", point), turn])
