@@ -86,6 +86,11 @@ class System:
             return 1.0
         return self.touching.share(self.model.split(unknowns)[0], self.model.split(increment)[0])
 
+    def barrier(self, unknowns: Tensor, increment: Tensor) -> str:
+        """What stops an increment (size,) of what may touch, in words."""
+        touching, split = self.touching, self.model.split
+        return "" if touching is None else touching.barrier(split(unknowns)[0], split(increment)[0])
+
     def local(self, term: Term, vector: Tensor) -> Tensor:
         """The part (n, size) of a vector (size,) that the elements of a term see."""
         return term.local(vector, self.blocks)
@@ -100,11 +105,12 @@ class System:
         order: int,
         project: bool = False,
         extrapolated: dict[int, Tensor] | None = None,
+        roughly: bool = False,
     ) -> Assembled:
         """Value, with gradient (order 1), with element matrices (order 2).
 
-        project: clamp the element matrices. extrapolated: what stands in the geometric part of a
-        term's matrices, by the term's place.
+        project: clamp the element matrices; roughly: only where it costs little. extrapolated: what
+        stands in the geometric part of a term's matrices, by the term's place.
         """
         blocks = self.blocks
         vectors: dict[int, Tensor] = {}
@@ -113,7 +119,11 @@ class System:
         for place, term in enumerate(self.terms):
             strain = (extrapolated or {}).get(place)
             found = term.energy.evaluate(
-                self.local(term, unknowns), term.constants, order, project, strain
+                self.local(term, unknowns),
+                term.constants,
+                order,
+                project and (term.energy.projects or not roughly),
+                strain,
             )
             total = total + found.value.sum()
             _add(vectors, term, found.gradient)

@@ -19,11 +19,24 @@ from sims.thin_shell.contact.constants import (
 )
 from sims.thin_shell.contact.friction import Friction, carried, lagged
 from sims.thin_shell.contact.near import Near, Neighbourhood
-from sims.thin_shell.contact.pairs import Pairs
+from sims.thin_shell.contact.pairs import (
+    EDGE_EDGE,
+    VERTEX_EDGE,
+    VERTEX_FACE,
+    VERTEX_PLANE,
+    Pairs,
+)
 from sims.thin_shell.contact.settings import Contact
 from sims.thin_shell.energies.barrier import BARRIER
 
 GIVE = 1e-2  # of the range: the most that a contact yields before it slides, whatever it bears
+
+PRIMITIVES = {  # of each kind of pair, by its vertices
+    VERTEX_FACE: ((0,), (1, 2, 3)),
+    EDGE_EDGE: ((0, 1), (2, 3)),
+    VERTEX_PLANE: ((0,), (1, 2, 3)),
+    VERTEX_EDGE: ((0,), (1, 2)),
+}
 
 
 Levers = Sequence[tuple[Tensor, Tensor]]
@@ -73,6 +86,27 @@ class Touching:
         """How much of a move (V, 3) lets no surface pass through another."""
         radius = self.values["contact_radius"].detach()
         return self.contacts.neighbourhood.detection.share(positions, move, radius)[0]
+
+    def barrier(self, positions: Tensor, move: Tensor) -> str:
+        """Which pair stops a move (V, 3), where, and how near it is, in words, if any."""
+        radius = self.values["contact_radius"].detach()
+        detection, sheets = self.contacts.neighbourhood.detection, self.contacts.sheets
+        share, pair = detection.share(positions, move, radius)
+        if pair is None:
+            return ""
+        corners = pair.vertices[0]
+        names = []
+        for part in PRIMITIVES[int(pair.kind)]:
+            of = int(detection.surface.component[corners[part[0]]])
+            name = f"sheets[{of}]" if of < sheets else f"bodies[{of - sheets}]"
+            names.append(f"{name} (vertices {', '.join(str(int(corners[k])) for k in part)})")
+        place = ", ".join(f"{float(x):.4g}" for x in positions[corners[0]])
+        room = float(detection.gaps(positions, pair, radius))
+        return (
+            f"{names[0]} and {names[1]} stop each other near ({place}) m, where {room:.2g} m of "
+            f"room is left and a step of Newton's method could go {share:.1g} of its way: take a "
+            "smaller time step, drive what moves more slowly, or leave it room"
+        )
 
     def terms(self, block: int) -> list[Term]:
         """The terms over the pairs of `near`, which are that block of elements."""

@@ -167,4 +167,4 @@ def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
     return points.flatten(1), (kind, uniform(1.0, 2.0), reach, offset, parallel)
 
 
-BARRIER = Energy("barrier", 12, value, evaluate, sample, points=4, work=work)
+BARRIER = Energy("barrier", 12, value, evaluate, sample, points=4, work=work, projects=True)

@@ -62,6 +62,7 @@ class Energy:
     the constants are directions in space (n, 3) or (n, k, 3), and do turn with it. work: (local,
     direction (n, size), *constants) -> (n,), the derivative of the value along a direction, in
     closed form, differentiable once in the constants; `virtual_work` does without it, but slowly.
+    projects: whether the kernel itself clamps Hessians, at little cost.
     foresee: (local, increment, constants, before) -> what `extrapolated` should be after a linear
     step, from what it was in that step, None at first; for energies with corners.
     """
@@ -75,6 +76,7 @@ class Energy:
     points: int = 3
     vectors: tuple[int, ...] = ()
     work: Callable[..., Tensor] | None = None
+    projects: bool = False
     foresee: Callable[[Tensor, Tensor, Constants, Tensor | None], Tensor] | None = None
 
 

@@ -70,4 +70,6 @@ def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
     return local, (inverse_rest, lam, mu)
 
 
-NEO_HOOKEAN = Energy("neo-hookean", 9, value, evaluate, sample, extrapolate, work=work)
+NEO_HOOKEAN = Energy(
+    "neo-hookean", 9, value, evaluate, sample, extrapolate, work=work, projects=True
+)

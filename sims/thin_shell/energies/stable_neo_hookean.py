@@ -105,4 +105,6 @@ def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
     return local, (torch.linalg.inv(rest), mu, mu + excess)
 
 
-STABLE_NEO_HOOKEAN = Energy("stable-neo-hookean", 12, value, evaluate, sample, points=4, work=work)
+STABLE_NEO_HOOKEAN = Energy(
+    "stable-neo-hookean", 12, value, evaluate, sample, points=4, work=work, projects=True
+)

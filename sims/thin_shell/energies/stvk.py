@@ -66,4 +66,4 @@ def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
     return local, (inverse_rest, stiffness, rest_strain)
 
 
-STVK = Energy("stvk", 9, value, evaluate, sample, extrapolate, work=work)
+STVK = Energy("stvk", 9, value, evaluate, sample, extrapolate, work=work, projects=True)

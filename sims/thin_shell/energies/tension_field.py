@@ -164,4 +164,6 @@ def sample(generator: torch.Generator, count: int) -> tuple[Tensor, Constants]:
     return local, (inverse_rest, stiffness, 0.01 + 0.1 * slack)
 
 
-TENSION_FIELD = Energy("tension-field", 9, value, evaluate, sample, extrapolate, work=work)
+TENSION_FIELD = Energy(
+    "tension-field", 9, value, evaluate, sample, extrapolate, work=work, projects=True
+)
