@@ -20,7 +20,7 @@ from sims.thin_shell.scene import Scene
 from sims.thin_shell.sheet import Sheet
 from sims.thin_shell.simulator import Simulator
 from sims.thin_shell.validation.loading import mesh_name
-from sims.thin_shell.validation.rows import Case, Curve, Findings, Row, Scale, Shape, joined
+from sims.thin_shell.validation.rows import Case, Curve, Findings, Row, Scale, joined
 
 GRAVITY, SIDE, GAP = 9.81, 0.1, 5e-5
 BOARD = Material(young=1e9, poisson=0.3, thickness=1e-3, density=800.0, damping=1e-3)
@@ -77,9 +77,7 @@ def stack(count: int, cells: tuple[int, int], steps: int, aligned: bool = False)
         np.stack([levels, borne], axis=1),
         "weight above",
     )
-    return Findings(
-        rows, [curve], [Shape(name, track.positions[-1, : scene.body_parts[0].start], scene.faces)]
-    )
+    return Findings(rows, [curve])
 
 
 def _case(scale: Scale) -> Findings:

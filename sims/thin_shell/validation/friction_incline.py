@@ -141,7 +141,7 @@ def thresholds(
             )
             continue
         rows.append(_slid(f"incline, {slope.name}", slope, path, track.times, measured))
-        times = track.times.numpy()
+        times = (track.times - track.times[0]).numpy()
         line = np.stack([times, slope.acceleration * times**2 / 2], axis=1)
         ours = np.stack([times, path.numpy()], axis=1)[:: max(1, len(times) // 20)]
         axes, law = ("time [s]", "way down the slope [m]"), "g (sin - mu cos) t^2 / 2"

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sims.thin_shell.bodies import Body
 from sims.thin_shell.contact.settings import Contact
+from sims.thin_shell.contact.surfaces import surface_of
 from sims.thin_shell.gripper import gripper_pair, pair_poses
 from sims.thin_shell.material import Material
 from sims.thin_shell.scene import Scene
@@ -118,7 +119,9 @@ def pinch(grip: Grip, cells: tuple[int, int], seconds: float, fingers: int = 4) 
             rows.append(Row.of(name, what, 0.0, drift, DRIFT, *measured, 1.0))
         else:
             rows += _falling(name, fall.mean(1), track, weight, trial.mu, measured)
-        shapes.append(Shape(name, track.positions[-1, part], simulator.scene.faces))
+        if grip == "fingertips":
+            faces = surface_of(simulator.scene).faces
+            shapes.append(Shape(name, track.positions[-1], faces))
         began = time.perf_counter()
     return Findings(rows, shapes=shapes)
 

@@ -36,7 +36,7 @@ from sims.thin_shell.validation.friction_incline import (
     travelled,
 )
 from sims.thin_shell.validation.loading import mesh_name
-from sims.thin_shell.validation.rows import Case, Curve, Findings, Row, Scale, Shape, joined
+from sims.thin_shell.validation.rows import Case, Curve, Findings, Row, Scale, joined
 
 SECONDS = (
     0.5  # until all of them stop, but for half a step: speeds at the start are mu g times this
@@ -78,11 +78,7 @@ def stopping(steps: int, cells: tuple[int, int]) -> Findings:
         axes, source = ("time [s]", "way [m]"), "v t - mu g t^2 / 2"
         line = np.stack([times, law], axis=1)
         curves.append(Curve("stopping on a table", axes, ours, line, source, f"mu {slope.mu:g}"))
-    return Findings(
-        rows,
-        curves,
-        [Shape("plates stopped", track.positions[-1, : scene.body_parts[0].start], scene.faces)],
-    )
+    return Findings(rows, curves)
 
 
 def sensitivities(steps: int) -> Findings:
