@@ -131,6 +131,8 @@ class Scene:
         if not all(isinstance(body, Body | SoftBody) for body in bodies):
             kinds = [type(body).__name__ for body in bodies]
             raise InputError(f"bodies must be a list of Body and SoftBody, got {kinds}")
+        if len({id(body) for body in bodies}) < len(bodies):
+            raise InputError("bodies must be different ones, got one of them twice")
         if not sheets and not any(isinstance(body, SoftBody) for body in bodies):
             raise InputError("sheets must be a list of at least one Sheet, got none")
         if not isinstance(self.contact, Contact | None):

@@ -74,6 +74,12 @@ class Markers:
         is what is left of the motion in it.
         """
         check_tensor("positions", positions, (None, 3))
+        least = int(self.corners.max()) + 1
+        if len(positions) < least:
+            raise InputError(
+                f"positions must be those of the body's vertices, {least} or more, "
+                f"got {len(positions)}"
+            )
         check_tensor("pose", pose, (6,))
         seen = (self.places(positions) - pose[:3]) @ rotation_matrix(pose[3:])
         moved = seen - self.local

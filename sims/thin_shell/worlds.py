@@ -47,6 +47,15 @@ def rollout_worlds(
     Raises InputError for lists of different lengths, and for worlds together that differ in time
     step, integrator, bending, solver, tolerance, gravity, law of friction or number of steps.
     """
+    if not isinstance(simulators, Sequence) or not all(
+        isinstance(simulator, Simulator) for simulator in simulators
+    ):
+        kinds = (
+            [type(one).__name__ for one in simulators]
+            if isinstance(simulators, Sequence)
+            else type(simulators).__name__
+        )
+        raise InputError(f"simulators must be a list of Simulators, got {kinds}")
     given = [None] * len(simulators) if states is None else states
     counts = {"simulators": len(simulators), "states": len(given), "controls": len(controls)}
     if len(set(counts.values())) > 1:

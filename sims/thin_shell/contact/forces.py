@@ -10,7 +10,7 @@ velocity v. Both follow from a state alone, and have derivatives in it and in th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,11 +25,9 @@ from sims.thin_shell.energies.barrier import normal_force
 from sims.thin_shell.energies.friction import tangential
 from sims.thin_shell.scene import Scene
 from sims.thin_shell.sheet import Sheet
+from sims.thin_shell.simulator import Simulator
 from sims.thin_shell.soft_body import SoftBody
 from sims.thin_shell.state import State
-
-if TYPE_CHECKING:
-    from sims.thin_shell.simulator import Simulator
 
 
 class ContactForces(NamedTuple):
@@ -59,6 +57,9 @@ def contact_forces(simulator: Simulator, state: State) -> ContactForces:
     the two differ by what these change. Creeping friction is that of the velocities of the state;
     the turning of spheres and cylinders is not in it. No pairs for a scene without contact.
     """
+    if not isinstance(simulator, Simulator):
+        raise InputError(f"simulator must be a Simulator, got {type(simulator).__name__}")
+    state = simulator.checked_state(state)
     scene, around = simulator.scene, simulator.neighbourhood
     positions, values = state.positions, simulator.model.values
     if around is None or scene.contact is None:
@@ -100,6 +101,8 @@ def force_between(
     Both are sheets or bodies of the scene; with the same one twice, a sheet that touches itself,
     the sums are zero. Raises InputError for others.
     """
+    if not isinstance(scene, Scene):
+        raise InputError(f"scene must be a Scene, got {type(scene).__name__}")
     parts = [*scene.sheets, *scene.bodies]
     places = []
     for name, wanted in (("first", first), ("second", second)):

@@ -64,9 +64,23 @@ class Contact:
         if not isinstance(self.friction, Mapping):
             kind = type(self.friction).__name__
             raise InputError(f"friction must map pairs of materials or bodies, got {kind}")
+        if not isinstance(self.passing, Sequence):
+            kind = type(self.passing).__name__
+            raise InputError(f"passing must list pairs of materials or bodies, got {kind}")
         for name, pairs in (("friction", self.friction), ("passing", self.passing)):
             for pair in pairs:
                 if not (isinstance(pair, tuple) and len(pair) == 2):
-                    raise InputError(f"{name} must name pairs of materials or bodies, got {pair!r}")
+                    raise InputError(
+                        f"{name} must name pairs of materials or bodies, got {_briefly(pair)}"
+                    )
+        if any((b, a) in self.friction for a, b in self.friction if a is not b):
+            raise InputError("friction must name a pair once, got one in both orders")
         for coefficient in self.friction.values():
             check_number("friction", coefficient, 0.0)
+
+
+def _briefly(pair: Any) -> str:
+    """A wrong pair, without the tensors of what is in it."""
+    if isinstance(pair, tuple):
+        return f"{len(pair)} of them"
+    return repr(pair) if isinstance(pair, str) else f"a {type(pair).__name__}"

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geomopt.errors import InputError
+from geomopt.errors import InputError, as_tensor
 from sims.thin_shell.bending import Values
+from sims.thin_shell.bodies import Body
 from sims.thin_shell.contact.pairs import Surface
 from sims.thin_shell.contact.settings import Contact
+from sims.thin_shell.material import Material
 from sims.thin_shell.moduli import face_moduli
 from sims.thin_shell.scene import Scene
+from sims.thin_shell.sheet import Sheet
 from sims.thin_shell.soft_body import SoftBody
 
 EACH = ("contact_range", "contact_stiffness", "contact_softness", "contact_radius")
@@ -132,7 +135,9 @@ def _stiffness(scene: Scene, time_step: float, reach: Tensor) -> Tensor:
 def _radii(scene: Scene, settings: Contact) -> Tensor:
     like, count = scene.vertices, len(scene.vertex_parts)
     if settings.offset is not None:
-        given = torch.as_tensor(settings.offset).to(like)
+        numbers = {"dtype": like.dtype, "device": like.device}
+        wanted = f"{count} lengths [m]"
+        given = as_tensor("offset", settings.offset, wanted, **numbers)
         if given.shape != (count,) or not bool((given.detach() >= 0).all()):
             raise InputError(
                 f"offset must be {count} lengths [m] of at least 0, one for each sheet and body, "
@@ -151,9 +156,9 @@ def _members(scene: Scene, name: str, wanted: object) -> Tensor:
         for part in (*scene.sheets, *scene.bodies)
     ]
     if not any(found):
-        raise InputError(
-            f"{name} must name materials, sheets or bodies of the scene, got {wanted!r}"
-        )
+        known = isinstance(wanted, Sheet | Body | SoftBody | Material)
+        given = f"another {type(wanted).__name__}" if known else repr(wanted)
+        raise InputError(f"{name} must name materials, sheets or bodies of the scene, got {given}")
     return torch.tensor(found, device=scene.vertices.device)
 
 

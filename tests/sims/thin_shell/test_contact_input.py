@@ -6,7 +6,19 @@ import pytest
 import torch
 
 from geomopt.errors import InputError
-from sims.thin_shell import Body, Contact, Control, Material, Scene, Sheet, Simulator, SoftBody
+from sims.thin_shell import (
+    Body,
+    Contact,
+    Control,
+    Material,
+    Scene,
+    Sheet,
+    Simulator,
+    SoftBody,
+    contact_forces,
+    force_between,
+    rollout_worlds,
+)
 
 PAPER = Material(young=2e9, poisson=0.3, thickness=1e-4, density=800.0)
 
@@ -37,7 +49,9 @@ def simulator(*sheets, bodies=(), **options):
         ({"friction": 0.5}, "friction must map pairs of materials or bodies, got float"),
         ({"friction": {PAPER: 0.5}}, "friction must name pairs"),
         ({"friction": {(PAPER, PAPER): -0.1}}, "friction must be a number of at least 0, got -0.1"),
-        ({"passing": [PAPER]}, "passing must name pairs"),
+        ({"friction": {(PAPER, 1): 0.1, (1, PAPER): 0.2}}, "a pair once, got one in both orders"),
+        ({"passing": [PAPER]}, "passing must name pairs of materials or bodies, got a Material"),
+        ({"passing": 3}, "passing must list pairs of materials or bodies, got int"),
     ],
 )
 def test_settings(options, message):
@@ -53,7 +67,7 @@ def test_names_of_no_part_of_the_scene():
 
 
 def test_offsets_are_one_for_each_component():
-    for offset in ([1e-4], torch.tensor([-1e-4, 0.0])):
+    for offset in ([1e-4], torch.tensor([-1e-4, 0.0]), "ab"):
         with pytest.raises(InputError, match="offset must be 2 lengths"):
             simulator(sheet(), bodies=[Body.plane((0, 0, -1))], offset=offset)
 
@@ -135,3 +149,30 @@ def test_poses_are_one_for_each_body():
     parts = {"poses": torch.zeros(3, 1, 6), "forces": torch.zeros(2, 12, 3)}
     with pytest.raises(InputError, match=r"controls must have tensors with one common number"):
         one.rollout(start, Control(**parts))
+
+
+def test_one_body_twice():
+    floor = Body.plane((0, 0, -1))
+    with pytest.raises(InputError, match="bodies must be different ones"):
+        Scene([sheet()], bodies=[floor, floor])
+
+
+def test_forces_of_another_scene():
+    ours, theirs = simulator(sheet()), simulator(sheet(), bodies=[Body.plane((0, 0, -1))])
+    state = theirs.initial_state()
+    with pytest.raises(InputError, match=r"state\..* must have shape"):
+        contact_forces(ours, state)
+    with pytest.raises(InputError, match="simulator must be a Simulator, got Scene"):
+        contact_forces(ours.scene, state)
+    with pytest.raises(InputError, match="scene must be a Scene, got Simulator"):
+        force_between(theirs, contact_forces(theirs, state), *theirs.scene.bodies * 2)
+    with pytest.raises(InputError, match="simulators must be a list of Simulators, got Simulator"):
+        rollout_worlds(ours, [state], [1])
+
+
+def test_a_level_plane_has_a_derivative_in_its_normal():
+    normal = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    plane = Body.plane(normal=normal)
+    plane.vertices[1, 2].backward()  # z of the point one ahead along x falls with the tilt
+    assert normal.grad is not None
+    assert torch.allclose(normal.grad, normal.new_tensor([-1.0, 0.0, 0.0]))
