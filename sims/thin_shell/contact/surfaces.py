@@ -116,7 +116,9 @@ def _size(scene: Scene) -> Tensor:
 def _stiffness(scene: Scene, time_step: float, reach: Tensor) -> Tensor:
     """Of inertia, weight, bending, tension and soft bodies together [N/m]; a mean over each."""
     masses = scene.masses()[_deformable(scene)]
-    total = masses.mean() * (1 / time_step**2 + BORNE * scene.gravity.norm() / reach)
+    total = masses.mean() * (
+        1 / time_step**2 + BORNE * torch.as_tensor(scene.gravity).norm() / reach
+    )
     if scene.sheets:
         moduli, rigidity = face_moduli(scene)
         bending = moduli[:, 0, 0] * scene.of_faces("thickness") ** 3 / 12 * rigidity
