@@ -72,14 +72,19 @@ class Judge:
         self.count = 3 * len(system.model.scene.vertices)
         self.free = system.model.free
         self.before = torch.inf
+        # coordinates are rounded more coarsely far from where the scene began
+        began = system.model.scene.vertices.detach().abs().amax()
+        there = began if system.predicted is None else system.predicted[: self.count].abs().amax()
+        away = max(1.0, float(there) / max(float(began), 1e-300))
+        self.noises = [noise * away for noise in system.model.noise]
 
     def residual(self, gradient: Tensor, scale: Tensor) -> tuple[float, bool, bool]:
         """The relative residual, whether it is as small as can be asked for, and mere noise."""
         left = torch.where(self.free, gradient, 0.0).abs()
         size = torch.stack([scale.amax(), self.system.loads.abs().amax()]).amax()
         ratios, small, noisy = [], True, True
-        noises = self.system.model.noise
-        for part, noise in zip((left[: self.count], left[self.count :]), noises, strict=True):
+        parts = left[: self.count], left[self.count :]
+        for part, noise in zip(parts, self.noises, strict=True):
             if part.numel():
                 worst = float(part.amax())
                 most = noise * self.system.model.slenderness
