@@ -34,7 +34,7 @@ GRAVITY, STEP = 9.81, 5e-3
 LAYER, BEND, BREADTH = 0.03, 2e-3, 0.012  # m: length of a layer, radius of its bends, width
 FLOOR = 3e-4  # m, from the floor to the lowest layer at the start
 PRESSED = 4.0  # thicknesses that are left below the plate, for three layers
-LONG, NARROW, TURNS, NEARER = 0.08, 0.01, 2.5, 0.35  # the twisted strip: m, turns, share of length
+LONG, NARROW, TURNS, NEARER = 0.08, 0.01, 2.0, 0.3  # the twisted strip: m, turns, share of length
 
 
 def folded(cells: int) -> tuple[Scene, Tensor]:

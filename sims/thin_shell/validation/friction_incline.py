@@ -167,7 +167,8 @@ def soft_thresholds(
             rows.append(_slid(name, slope, path, track.times, measured))
         else:
             # what it bends as it is let go is no drift
-            drift = float((path - path[len(path) // 10]).abs().amax()) / BLOCK[0]
+            late = path[len(path) // 10 :]
+            drift = float(late.amax() - late.amin()) / BLOCK[0]
             what = f"drift in {0.9 * seconds:g} s over the side"
             rows.append(Row.of(name, what, 0.0, drift, DRIFT, *measured, 1.0))
     return Findings(rows)
