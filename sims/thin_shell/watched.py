@@ -21,10 +21,8 @@ from geomopt.linear import Factor, IterativeFactor, SingularMatrix
 from sims.thin_shell.descent import TURN, Descent, direction, solved
 from sims.thin_shell.judge import (
     BLIND,
-    CLOSE,
     FAR,
     SHORTEST,
-    SHRINKING,
     STUCK,
     SUFFICIENT,
     Blocked,
@@ -35,6 +33,8 @@ from sims.thin_shell.judge import (
 from sims.thin_shell.system import System
 
 LIMIT = 100  # factorisations
+CLOSE = 1e-2  # of the thickness: a full step so small lets its factor serve again
+SHRINKING = 0.1  # of the step before: what a step with an old factor may be
 WATCH = 2  # states in a row with more potential than the best
 DOUBT = 3  # directions by projected matrices after one that was not definite
 BARRED = 1e-2  # share of a step: less makes no way

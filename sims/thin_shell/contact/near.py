@@ -21,8 +21,8 @@ from sims.thin_shell.bending import position_unknowns
 from sims.thin_shell.contact.detection import Detection
 from sims.thin_shell.contact.pairs import Pairs, Surface, pair_keys
 
-NEAR = 3.0  # ranges, within which a pair is put on the list
-AWAY = 6.0  # ranges, within which it stays there when the list is renewed
+NEAR = 6.0  # ranges, within which a pair is put on the list
+AWAY = 12.0  # ranges, within which it stays there when the list is renewed
 KEPT = 5_000_000  # nonzeros of patterns that stay for derivatives; about 1 GB with their factors
 
 
