@@ -249,6 +249,8 @@ def _pull_back(
 ) -> Values:
     """Derivatives of the loss in the wanted inputs, from those in the outputs."""
     model, count = step.model, 3 * len(step.model.scene.vertices)
+    # a loss that reads one step of a trajectory gives zeros for the others
+    gradients = tuple(None if g is None or not bool(g.any()) else g for g in gradients)
     with torch.enable_grad():
         values = {n: t.detach().requires_grad_(n in wanted) for n, t in _values(saved).items()}
         values["references"] = references(model.scene, values)

@@ -2,11 +2,15 @@
 
 A step keeps its unknowns, 24 bytes a vertex and 8 an edge for its director, and what it started
 from where that is felt: the plastic state where a material yields, and the angles where one is
-viscous. (Directors could be found again from positions, by another factorisation a step.) With
-checkpoints only every k-th state is kept, and backward repeats the k steps from it, bit for bit,
-before it goes through them: about T / k + k states in place of T, for the price of one more pass
-forward. With contact the list of near pairs starts anew at each of these states, as the order of
-sums follows from it; so one checkpoint and another agree to rounding there.
+viscous. (Directors could be found again from positions, by another factorisation a step.) Where
+surfaces touch it keeps 64 bytes for each pair that does, and 40 for each pair on the list of near
+ones, which many steps share; what is made from a list stays as far as it is small, see
+`contact.near`.
+
+With checkpoints only every k-th state is kept, and backward repeats the k steps from it, bit for
+bit, before it goes through them: about T / k + k states in place of T, for the price of one more
+pass forward. With contact the list of near pairs starts anew at each of these states, as the order
+of sums follows from it; so one checkpoint and another agree to rounding there.
 """
 
 from __future__ import annotations
