@@ -11,8 +11,10 @@ from torch import Tensor
 from geomopt.errors import InputError
 from geomopt.geometry.topology import connected_labels
 from sims.thin_shell.adjoint import Step, solve_step
+from sims.thin_shell.contact.wrenches import wrenches
 from sims.thin_shell.newton import NotConverged, Solution
 from sims.thin_shell.scene import Scene
+from sims.thin_shell.soft_body import SoftBody
 from sims.thin_shell.state import Control, State
 
 if TYPE_CHECKING:
@@ -27,14 +29,15 @@ LOOSE = 1e-9  # singular value, over the largest, of a motion that nothing holds
 def equilibrate(simulator: Simulator, start: State | None, control: Control, parts: int) -> State:
     """Follow the equilibrium from `start` to the loads of `control`; see `Simulator.equilibrium`.
 
-    An elastic scene forgets the way, so that the last part alone is differentiable. Creases
-    remember it, and so do moments, which turn with their edges from part to part: then every part
-    is.
+    An elastic scene forgets the way, so that the last part alone is differentiable. Creases and
+    friction remember it, and so do moments, which turn with their edges from part to part: then
+    every part is.
     """
     weighted = start is not None
     first = simulator.initial_state() if start is None else start
     before = first.balanced or Control()
     remembers = simulator.model.plastic or control.moments is not None
+    remembers |= simulator.neighbourhood is not None
     state, share, part = first, 0.0, 1.0 / parts
     solutions: list[Solution] = []
     while share < 1.0:
@@ -61,16 +64,21 @@ def _solve(
     simulator: Simulator, state: State, control: Control, weight: float, base: Tensor
 ) -> tuple[State, Solution]:
     """The equilibrium next to `state` under these loads and this share of the weight."""
+    scene = simulator.scene
+    poses = state.poses if control.poses is None else control.poses
     inputs = simulator.inputs(state, control)
     inputs["weight"] = simulator.weight * weight
     if control.positions is None:
-        inputs["targets"] = base
+        inputs["targets"] = scene.placed(poses, base)
+    contacts = simulator.contacts(state, inputs)
     step = Step(
         model=simulator.model,
         solver=simulator.solver,
         factor=None,
         time_step=None,
         tolerance=STATIC_TOLERANCE * simulator.model.size,
+        reactions=bool(scene.bodies),
+        contacts=contacts,
     )
     solved = solve_step(step, inputs)
     then = replace(
@@ -80,6 +88,10 @@ def _solve(
         angles=solved.angles,
         plastic_angles=solved.plastic_angles,
         accumulated=solved.accumulated,
+        poses=poses,
+        wrenches=wrenches(scene, poses, solved.positions, solved.reactions, solved.torques),
+        touched=None if contacts is None else contacts.started,
+        slip=None if contacts is None else solved.slip,
         previous_positions=None,
         previous_velocities=None,
         accelerations=None,
@@ -97,7 +109,9 @@ def _between(
             return None if start is None else (1 - share) * start
         return share * end if start is None else (1 - share) * start + share * end
 
-    positions = directors = None
+    positions = directors = poses = None
+    if control.poses is not None:
+        poses = mix(first.poses, control.poses)
     if control.positions is not None:
         positions = mix(first.positions, control.positions)
     if control.directors is not None:
@@ -107,6 +121,7 @@ def _between(
         directors=directors,
         forces=mix(before.forces, control.forces),
         moments=mix(before.moments, control.moments),
+        poses=poses,
     )
 
 
@@ -118,7 +133,14 @@ def check_held(scene: Scene, positions: Tensor, forces: Tensor) -> None:
     below them. positions: (V, 3) [m], where it starts.
     """
     edges = scene.edges.long()
-    labels, count = connected_labels(edges.T, len(scene.vertices))
+    bonds, driven = [edges], torch.zeros(len(scene.vertices), dtype=torch.bool).to(scene.held)
+    for body, part in zip(scene.bodies, scene.body_parts, strict=True):
+        if isinstance(body, SoftBody):
+            corners = body.tetrahedra.long() + part.start
+            bonds += [corners[:, [0, other]] for other in (1, 2, 3)]
+        else:
+            driven[part] = True
+    labels, count = connected_labels(torch.cat(bonds).T, len(scene.vertices))
     x = positions - positions.mean(dim=0)
     x = x / x.abs().amax()
     # rows say what a rigid motion (translation, turn) does to each coordinate: u = a + w x r
@@ -131,13 +153,16 @@ def check_held(scene: Scene, positions: Tensor, forces: Tensor) -> None:
     turns = torch.cat([torch.zeros_like(along), along], dim=1)
     for label in range(count):
         inside = labels == label
+        if bool(driven[inside].all()):
+            continue
         rows = moves[inside][scene.held[inside]]
         walls = turns[scene.held_edges & inside[edges[:, 0]]]
         loose = _unresisted(torch.cat([rows, walls]))
         if len(loose) and not _hangs(loose, moves[inside], forces[inside]):
             first = int(torch.nonzero(inside)[0])
             raise InputError(
-                "clamped, pinned, fixed and symmetry must hold every sheet against rigid motion "
+                "clamped, pinned, fixed and symmetry must hold every sheet, and a driven part every "
+                "soft body, against rigid motion "
                 f"in an equilibrium, got one that can move freely (with vertex {first}); hold "
                 "more of it, start it hanging below what holds it, or use `rollout`"
             )

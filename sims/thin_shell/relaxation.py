@@ -37,7 +37,7 @@ def settle(system: System, start: Tensor, targets: Tensor, tolerance: float) -> 
     guarded ones, else by motion, and from where that gets stuck by capped steps. Raises
     NotConverged."""
     spent, saddle = 0, None
-    for stages in (FULL, ("guarded",)):
+    for stages in (_first(system), ("guarded",)):
         try:
             found = solve(system, start, targets, tolerance, stages)
         except NotConverged as error:
@@ -55,8 +55,14 @@ def settle(system: System, start: Tensor, targets: Tensor, tolerance: float) -> 
         return here._replace(iterations=spent, stage="relaxed")
     if saddle is not None:
         return saddle._replace(iterations=spent)
-    found = solve(system, here, targets, tolerance, ("capped",))
+    last = "capped" if system.touching is None else "guarded"
+    found = solve(system, here, targets, tolerance, (last,))
     return found._replace(iterations=found.iterations + spent)
+
+
+def _first(system: System) -> tuple[str, ...]:
+    """Stages that take few steps where they succeed."""
+    return FULL if system.touching is None else ("watched",)
 
 
 def _let_go(
@@ -72,7 +78,7 @@ def _let_go(
     def tried(system: System, tolerance: float, allowed: float) -> Solution | None:
         nonlocal spent
         try:
-            found = solve(system, here, targets, tolerance, FULL, allowed)
+            found = solve(system, here, targets, tolerance, _first(system), allowed)
         except NotConverged as error:
             spent += error.iterations
             return None

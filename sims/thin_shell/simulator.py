@@ -202,17 +202,25 @@ class Simulator:
         positions: Tensor | None = None,
         directors: Tensor | None = None,
         increments: int = 1,
+        poses: Tensor | None = None,
     ) -> State:
         """A state in which loads (V, 3) [N], moments (E,) [N m] and gravity are balanced.
 
         They grow in `increments` equal parts, from nothing or from those of `start` when that is an
-        equilibrium, and so do driven positions (V, 3) and directors (E, 3) from where `start` has
-        them; a part at which Newton's method fails is halved. Creases yield from part to part.
-        Raises InputError for a scene that could move freely, unless it hangs from where it is held
-        (a cloth below two corners), NotConverged where parts become too small.
+        equilibrium, and so do driven positions (V, 3), directors (E, 3) and poses (B, 6) of bodies
+        from where `start` has them; a part at which Newton's method fails is halved. Creases yield
+        and contacts slip from part to part. Raises InputError for a scene that could move freely,
+        unless it hangs from where it is held (a cloth below two corners; what touches it does not
+        count), NotConverged where parts become too small.
         """
         control = self._checked(
-            Control(positions=positions, directors=directors, forces=loads, moments=moments)
+            Control(
+                positions=positions,
+                directors=directors,
+                forces=loads,
+                moments=moments,
+                poses=poses,
+            )
         )
         if start is not None:
             start = self._fitting("start", start)
@@ -292,7 +300,7 @@ class Simulator:
         inputs = self.inputs(state, control)
         inputs["mass"] = self.model.mass
         inputs["predicted"] = predicted
-        contacts = self._contacts(state, inputs)
+        contacts = self.contacts(state, inputs)
         step = Step(
             model=self.model,
             solver=self.solver,
@@ -318,7 +326,7 @@ class Simulator:
         )
         return then, step.solution
 
-    def _contacts(self, state: State, inputs: Values) -> Contacts | None:
+    def contacts(self, state: State, inputs: Values) -> Contacts | None:
         """What touches at a state; the slip that stays with it is added to the inputs."""
         around, settings = self.neighbourhood, self.contact
         if around is None or settings is None:
