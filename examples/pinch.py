@@ -15,10 +15,17 @@ import torch
 
 from geomopt.runs.progress import Progress
 from optimizers import Box, Budget, Problem, iterate
-from sims.thin_shell import Control, Material, Scene, Sheet, Simulator
-from sims.thin_shell.bodies import Body
-from sims.thin_shell.contact.settings import Contact
-from sims.thin_shell.gripper import gripper_pair, pair_poses
+from sims.thin_shell import (
+    Body,
+    Contact,
+    Control,
+    Material,
+    Scene,
+    Sheet,
+    Simulator,
+    gripper_pair,
+    pair_poses,
+)
 from sims.thin_shell.pictures import film
 
 WIDTH, HEIGHT, THICKNESS, GRIPPED = 0.05, 0.06, 1e-3, 0.056  # m; the last is a height
