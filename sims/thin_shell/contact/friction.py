@@ -112,18 +112,25 @@ def carried(start: Tensor, end: Tensor, pairs: Pairs, friction: Friction) -> Ten
 def transported(old: Pairs | None, slip: Tensor | None, new: Pairs, component: Tensor) -> Tensor:
     """The slip (m, 3) [m] with which new pairs start, from that (n, 3) of the n old ones, if any.
 
-    A pair that was there keeps its own. Else it takes the largest of the old pairs with the same
-    first vertex (or the same first edge) and the same other component; else none. component (V,):
-    of each vertex. Differentiable in the slip.
+    A pair that was there keeps its own. Else it takes that of the old pairs with the same first
+    vertex (or the same first edge) and the same other component, a mean weighted by the squares of
+    their lengths, as most that have slipped little bear little; none where there are none.
+    component (V,): of each vertex. Differentiable in the slip.
     """
     if old is None or slip is None or not len(slip):
         return torch.zeros(len(new.kind), 3, dtype=torch.float64, device=component.device)
     same, known = _last(pair_keys(old), pair_keys(new))
     known = known & (old.vertices[same] == new.vertices).all(1) & (old.kind[same] == new.kind)
-    rising = torch.argsort(slip.detach().square().sum(1), stable=True)
-    near, met = _last(_sides(old, component)[rising], _sides(new, component))
-    taken = slip[torch.where(known, same, rising[near])]
-    return torch.where((known | met)[:, None], taken, 0.0)
+    kept = slip[same]
+    if bool(known.all()):
+        return kept
+    names, place = torch.unique(_sides(old, component), return_inverse=True)
+    weights = slip.square().sum(1, keepdim=True)
+    sums = slip.new_zeros(len(names), 4)
+    sums = sums.index_add(0, place, torch.cat([weights * slip, weights], 1))
+    means = sums[:, :3] / torch.where(sums[:, 3:] > 0, sums[:, 3:], 1.0)
+    near, met = _last(names, _sides(new, component))
+    return torch.where(known[:, None], kept, torch.where(met[:, None], means[near], 0.0))
 
 
 def _sides(pairs: Pairs, component: Tensor) -> Tensor:
