@@ -29,9 +29,9 @@ from sims.thin_shell.validation.loading import mesh_name
 from sims.thin_shell.validation.rows import Case, Findings, Row, Scale, joined
 
 MEDIAN, WORST, STICKING = 1e-4, 1e-2, 1e-5  # allowed errors over the size of the derivative
-LENGTHS = (1e-4, 1e-5, 1e-6)  # of differences, in ranges of what is moved
+LENGTHS = (1e-5, 1e-6, 1e-4)  # of differences, in ranges of what is moved
 GOOD = 1e-6  # error below which no other length is tried
-TOLERANCE = 1e-10  # m/s, of Newton's method
+TOLERANCE = 1e-12  # m/s, of Newton's method
 MOTION = (1e-3, 1e-3, 1e-3, 0.1, 0.1, 0.1)  # ranges of poses [m, rad]
 REST = 1e-5  # m
 CELLS = (10, 3)
