@@ -26,8 +26,7 @@ from torch import Tensor
 
 from geomopt.linear import Solver
 from sims.thin_shell.bending import Values, references, yielded
-from sims.thin_shell.contact.pairs import Pairs
-from sims.thin_shell.contact.touching import Contacts, Touching
+from sims.thin_shell.contact.touching import Contacts, Known, Touching
 from sims.thin_shell.energies.energy import virtual_work
 from sims.thin_shell.linearised import Linearised
 from sims.thin_shell.model import Model
@@ -46,7 +45,7 @@ class Step:
     factor: mass is multiplied by this [1/s^2], None for an equilibrium. time_step [s]: of the
     viscous potential, None for none. tolerance [m]: Newton's. reactions: whether they are asked
     for. contacts: where surfaces touch, None for a scene without contact. ended: how each forward
-    solve ended, and the pairs that were near there.
+    solve ended, and what touched there.
     """
 
     model: Model
@@ -56,7 +55,7 @@ class Step:
     tolerance: float
     reactions: bool = False
     contacts: Contacts | None = None
-    ended: list[tuple[Solution, Pairs | None]] = field(default_factory=list)
+    ended: list[tuple[Solution, Known | None]] = field(default_factory=list)
 
     @property
     def solution(self) -> Solution:
@@ -74,8 +73,8 @@ class Step:
         terms = self.model.terms(values, self.time_step)
         touching = None
         if self.contacts is not None:
-            pairs = self.ended[-1][1] if self.ended else None
-            touching = Touching.of(self.contacts, values, pairs)
+            known = self.ended[-1][1] if self.ended else None
+            touching = Touching.of(self.contacts, values, known)
         return System(self.model, terms, self.solver, loads, inertia, predicted, touching)
 
     def outputs(self, unknowns: Tensor, values: Values, system: System) -> list[Tensor]:
@@ -185,9 +184,11 @@ class _Solve(torch.autograd.Function):
         )
         unknowns = solution.unknowns
         system = system.around(unknowns)
-        pairs = None if system.touching is None else system.touching.near.pairs
+        known = None
+        if system.touching is not None:
+            known = system.touching.known(model.split(unknowns)[0])
         # records of solutions outlive the unknowns that they would hold
-        step.ended.append((solution._replace(unknowns=unknowns.new_zeros(0)), pairs))
+        step.ended.append((solution._replace(unknowns=unknowns.new_zeros(0)), known))
         pulls = unknowns.new_zeros(0)
         if step.reactions:
             pulls = torch.where(model.free, 0.0, system.assemble(unknowns, 1).gradient)

@@ -5,13 +5,15 @@ rarely, the list holds all pairs within a few ranges, those that do not touch ye
 keeps those that have gone a little farther; it serves, with its pattern and the analysis of it,
 until a pair touches that is not on it.
 
-A step that is differentiated keeps the pairs of its end alone. The pattern and the analysis that
-belong to them are made again where too much has come since.
+A step that is differentiated keeps the list of its end, and which of it touched there: derivatives
+leave out the others. The pattern and the analysis that belong to the list are made again where too
+much has come since.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -50,6 +52,24 @@ class Near:
         same = (self.pairs.vertices[place] == pairs.vertices).all(1)
         return torch.where(same & (self.pairs.kind[place] == pairs.kind), place, -1)
 
+    def narrowed(self, pairs: Pairs) -> Near:
+        """A list of some of these pairs alone, with the same nonzeros and their analysis."""
+        block = position_unknowns(pairs.vertices)
+        pattern = self._others.joined([block])
+        keys, order = torch.sort(pair_keys(pairs), stable=True)
+        return Near(pairs, keys, order, block, pattern, self.solver.renewed(pattern))
+
+    @cached_property
+    def _others(self) -> SparsePattern:
+        """The pattern as it is, without the pairs as elements."""
+        of = self.pattern
+        return replace(
+            of,
+            blocks=of.blocks[:-1],
+            matrix_sums=of.matrix_sums[:-1],
+            vector_sums=of.vector_sums[:-1],
+        )
+
 
 class Neighbourhood:
     """The list of near pairs of a scene as it moves."""
@@ -73,13 +93,13 @@ class Neighbourhood:
         active = self.active(positions, radius, reach)
         near = self._near
         if near is not None:
-            needed = _union(active, kept)
+            needed = union(active, kept)
             if bool((near.places(needed) >= 0).all()):
                 return near
-        pairs = _union(self.active(positions, radius, NEAR * reach), kept)
+        pairs = union(self.active(positions, radius, NEAR * reach), kept)
         if near is not None:
             stay = self.detection.gaps(positions, near.pairs, radius) < AWAY * reach
-            pairs = _union(pairs, Pairs(near.pairs.kind[stay], near.pairs.vertices[stay]))
+            pairs = union(pairs, Pairs(near.pairs.kind[stay], near.pairs.vertices[stay]))
         self._near = self.listed(pairs)
         return self._near
 
@@ -98,7 +118,7 @@ class Neighbourhood:
         return near
 
 
-def _union(first: Pairs, second: Pairs) -> Pairs:
+def union(first: Pairs, second: Pairs) -> Pairs:
     """Pairs of both, those of `first` as they stand, then what `second` has more."""
     if not len(second.kind):
         return first

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from sims.thin_shell.contact.constants import (
     turn_of_pairs,
 )
 from sims.thin_shell.contact.friction import Friction, carried, lagged
-from sims.thin_shell.contact.near import Near, Neighbourhood
+from sims.thin_shell.contact.near import Near, Neighbourhood, union
 from sims.thin_shell.contact.pairs import (
     EDGE_EDGE,
     VERTEX_EDGE,
@@ -57,6 +58,14 @@ class Contacts:
     creep: float
 
 
+class Known(NamedTuple):
+    """Pairs at a state: those of the list of near ones, and those of them that touch there or did
+    where the step started."""
+
+    near: Pairs
+    touching: Pairs
+
+
 @dataclass(frozen=True, eq=False)
 class Touching:
     """Contact under `values` around one state, whose pairs are in `near`."""
@@ -68,12 +77,12 @@ class Touching:
     levers: Levers = ()
 
     @classmethod
-    def of(cls, contacts: Contacts, values: Values, pairs: Pairs | None = None) -> Touching:
-        """Around the start of a step, or with the near pairs of a state that is known."""
-        if pairs is None:
+    def of(cls, contacts: Contacts, values: Values, known: Known | None = None) -> Touching:
+        """Around the start of a step, or for the derivatives at a state that is known."""
+        if known is None:
             near = _near(contacts, values, values["start"].detach())
         else:
-            near = contacts.neighbourhood.listed(pairs)
+            near = contacts.neighbourhood.listed(known.near).narrowed(known.touching)
         slides = len(contacts.started.kind) > 0
         return cls(contacts, values, near, *(_friction(contacts, values) if slides else (None, ())))
 
@@ -81,6 +90,13 @@ class Touching:
         """The same around other positions (V, 3)."""
         near = _near(self.contacts, self.values, positions)
         return self if near is self.near else replace(self, near=near)
+
+    def known(self, positions: Tensor) -> Known:
+        """What derivatives at positions (V, 3), which this is around, ask for."""
+        radius, reach = _distances(self.values)
+        neighbourhood, started = self.contacts.neighbourhood, self.contacts.started
+        touching = union(neighbourhood.active(positions, radius, reach), started)
+        return Known(self.near.pairs, touching)
 
     def share(self, positions: Tensor, move: Tensor) -> float:
         """How much of a move (V, 3) lets no surface pass through another."""
@@ -163,8 +179,12 @@ class Touching:
         return total
 
 
+def _distances(values: Values) -> tuple[Tensor, float]:
+    return values["contact_radius"].detach(), float(values["contact_range"].detach().max())
+
+
 def _near(contacts: Contacts, values: Values, positions: Tensor) -> Near:
-    radius, reach = values["contact_radius"].detach(), float(values["contact_range"].detach().max())
+    radius, reach = _distances(values)
     return contacts.neighbourhood.around(positions, radius, reach, contacts.started)
 
 
