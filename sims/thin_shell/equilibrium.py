@@ -161,7 +161,7 @@ def check_held(scene: Scene, positions: Tensor, forces: Tensor) -> None:
         if len(loose) and not _hangs(loose, moves[inside], forces[inside]):
             first = int(torch.nonzero(inside)[0])
             raise InputError(
-                "clamped, pinned, fixed and symmetry must hold every sheet, and a driven part every "
+                "clamped, pinned, fixed and symmetry must hold every sheet, a driven part every "
                 "soft body, against rigid motion "
                 f"in an equilibrium, got one that can move freely (with vertex {first}); hold "
                 "more of it, start it hanging below what holds it, or use `rollout`"

@@ -13,12 +13,12 @@ energy would cut the good step. So the stages are
     watched         full steps, or steps along a direction of descent, as long as the potential
                     falls within a few, see `watched`: where surfaces may touch, with guarded after
 
-and a stage starts where the first one started. Unknowns that are held move to where they are driven
-in the first linear solve, which carries the others along. When a full step has moved no vertex by
-more than a small part of the thickness, its factor serves for the next ones, which then cost a
-gradient and a solve, as long as they shrink fast. (An old factor knows old directions of the
-elements. After a move m it takes a share m / h of the next step for stretch, over cells of size h,
-and that weighs 12 (m / thickness)^2 beside bending.)
+and a stage starts where the first one started, but after `watched` where that ended. Unknowns that
+are held move to where they are driven in the first linear solve, which carries the others along.
+When a full step has moved no vertex by more than a small part of the thickness, its factor serves
+for the next ones, which then cost a gradient and a solve, as long as they shrink fast. (An old
+factor knows old directions of the elements. After a move m it takes a share m / h of the next step
+for stretch, over cells of size h, and that weighs 12 (m / thickness)^2 beside bending.)
 
 Where surfaces may touch, each step ends before one would pass through another, and what is near
 then is among the elements of the next step.
@@ -95,6 +95,8 @@ def solve(
         found = found._replace(iterations=spent)
         if not converged:
             tried.append(f"{stage}: {reason}")
+            if stage == "watched":
+                start = found.unknowns  # it has come nearer, and through nothing
             continue
         if found.stable or saddle is not None or "guarded" not in stages:
             return found

@@ -86,6 +86,11 @@ class System:
             return 1.0
         return self.touching.share(self.model.split(unknowns)[0], self.model.split(increment)[0])
 
+    def room(self, unknowns: Tensor) -> float:
+        """The least gap of what may touch, over its range."""
+        touching = self.touching
+        return torch.inf if touching is None else touching.room(self.model.split(unknowns)[0])
+
     def barrier(self, unknowns: Tensor, increment: Tensor) -> str:
         """What stops an increment (size,) of what may touch, in words."""
         touching, split = self.touching, self.model.split

@@ -35,9 +35,11 @@ from sims.thin_shell.system import System
 LIMIT = 100  # factorisations
 CLOSE = 1e-2  # of the thickness: a full step so small lets its factor serve again
 SHRINKING = 0.1  # of the step before: what a step with an old factor may be
+RESTING = 1e-13  # of the size of the scene: held ones that move less are not driven
 WATCH = 2  # states in a row with more potential than the best
 DOUBT = 3  # directions by projected matrices after one that was not definite
 BARRED = 1e-2  # share of a step: less makes no way
+TIGHT = 1e-4  # of the range of a pair: room in which no drive ends
 TRIES = 6  # steps in a row that make no way
 
 
@@ -57,7 +59,7 @@ def watched(
     """Minimise the potential, see `newton.solve`. Raises Blocked."""
     model, tolerance = system.model, judge.tolerance
     unknowns, shift = start, torch.where(model.free, 0.0, targets - start)
-    driven = bool(shift.any())
+    driven = judge.move(shift) > RESTING * model.size
     step, residual, count, stable, pivot = torch.inf, torch.inf, 0, True, 0.0
     descent, doubt, stuck, barred = Descent(), 0, 0, 0
     factor: Factor | IterativeFactor | None = None
@@ -124,7 +126,8 @@ def watched(
         if not moved < FAR * model.size:
             return report(False, f"the steps diverge (last move {moved:.1e} m)")
         share = system.share(unknowns, increment)
-        barred = barred + 1 if share < BARRED else 0
+        stopped = driven and (share < BARRED or (share < 1 and system.room(unknowns) < TIGHT))
+        barred = barred + 1 if stopped else 0
         if barred >= TRIES:
             words = system.barrier(unknowns, increment)
             if words:

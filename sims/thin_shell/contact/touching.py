@@ -103,6 +103,14 @@ class Touching:
         radius = self.values["contact_radius"].detach()
         return self.contacts.neighbourhood.detection.share(positions, move, radius)[0]
 
+    def room(self, positions: Tensor) -> float:
+        """The least gap at positions (V, 3) of pairs that are near, over its range."""
+        if not len(self.near.pairs.kind):
+            return torch.inf
+        detection, radius = self.contacts.neighbourhood.detection, self.values["contact_radius"]
+        gaps = detection.gaps(positions, self.near.pairs, radius.detach())
+        return float((gaps / self._barrier[2].detach()).amin())
+
     def barrier(self, positions: Tensor, move: Tensor) -> str:
         """Which pair stops a move (V, 3), where, and how near it is, in words, if any."""
         radius = self.values["contact_radius"].detach()
