@@ -139,7 +139,13 @@ def plot(times, first, normal, friction):
     axis.plot(times, 1e3 * normal, color="tab:blue", linewidth=2, label="squeeze that was found")
     least = 1e3 * friction / MU
     axis.fill_between(times, least, color="tab:red", alpha=0.2, label="slips: m (g + a) / (2 mu)")
-    axis.plot(times, least / (1 - RESERVE), "--", color="tab:red", label=f"{RESERVE:.0%} more")
+    axis.plot(
+        times,
+        least / (1 - RESERVE),
+        "--",
+        color="tab:red",
+        label=f"{1 - RESERVE:.0%} of friction used",
+    )
     axis.set(xlabel="time, s", ylabel="normal force of a finger, mN", ylim=(0, None))
     axis.legend()
     figure.savefig("pinch.png", dpi=120)
