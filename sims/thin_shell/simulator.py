@@ -25,23 +25,25 @@ from sims.thin_shell.equilibrium import STATIC_TOLERANCE, check_held, equilibrat
 from sims.thin_shell.integrators import INTEGRATORS, Integrator, advance, predict
 from sims.thin_shell.model import BendingName, Model
 from sims.thin_shell.modes import Modes, natural_modes
-from sims.thin_shell.newton import Solution
+from sims.thin_shell.newton import NotConverged, Solution
 from sims.thin_shell.rollout import roll
 from sims.thin_shell.scene import Scene
 from sims.thin_shell.sheet import check_triangles
 from sims.thin_shell.softness import Softness, soft_contact, soft_values
 from sims.thin_shell.state import Control, State, Trajectory
 
+REST = 1e-9  # of the size of a scene: a step that moves less ends the settling
+
 
 class Simulator:
     """Steps a scene through time and finds its equilibria.
 
     time_step: h [s]. integrator: "implicit-euler" (damps vibrations), "bdf2" (accurate, damps
-    little) or "newmark" (keeps the energy of small vibrations, rings after large ones). bending:
-    "mid-edge" (right on every mesh) or "hinge" (faster, see `energies.hinge` for its limits).
-    linear: the library of the linear solves, "auto", "superlu", "pardiso", "cudss", or "cg" for
-    soft cloth. tolerance [m/s]: a step is done when the last Newton iteration moved no vertex
-    faster than this.
+    little) or "newmark" (keeps the energy of small vibrations, rings after large ones, and gains
+    some where surfaces hit each other). bending: "mid-edge" (right on every mesh) or "hinge"
+    (faster, see `energies.hinge` for its limits). linear: the library of the linear solves, "auto",
+    "superlu", "pardiso", "cudss", or "cg" for soft cloth. tolerance [m/s]: a step is done when the
+    last Newton iteration moved no vertex faster than this.
 
     Results are differentiable in every tensor that went into the scene, the state and the control.
     """
@@ -155,6 +157,35 @@ class Simulator:
         Raises NotConverged where Newton's method finds no solution; `state` stays valid.
         """
         return self.solved_step(self._fitting("state", state), self._checked(control))[0]
+
+    def settled(self, state: State | None = None, steps: int = 500) -> State:
+        """Where a state, the initial one by default, comes to rest if its speed is taken away after
+        each time step.
+
+        Contacts then bear what lies on them, and friction holds from the first step on; without it
+        friction acts a step after surfaces first touch. Time stands still. Raises NotConverged
+        where the last of `steps` still moves something.
+        """
+        state = self.initial_state() if state is None else self.checked_state(state)
+        still, time = torch.zeros_like(state.positions), state.time
+        for _ in range(steps):
+            before = state.positions
+            state, _ = self.solved_step(state, Control())
+            accelerations = None if state.accelerations is None else still
+            state = replace(
+                state,
+                velocities=still,
+                accelerations=accelerations,
+                previous_positions=None,
+                previous_velocities=None,
+                time=time,
+            )
+            moved = float((state.positions - before).detach().abs().amax())
+            if moved <= REST * self.model.size:
+                return state
+        raise NotConverged(
+            f"the scene comes to no rest in {steps} steps, the last of which moved {moved:.1e} m"
+        )
 
     def rollout(
         self,
