@@ -87,6 +87,11 @@ class Simulator:
         settings = (self.time_step, self.integrator, self.bending, self.linear, self.tolerance)
         return Simulator, (self.scene, *settings)
 
+    @property
+    def softening(self) -> tuple[Softness, float] | None:
+        """What made this one of another, see `softened`; None for a plain one."""
+        return None if self._soft is None else self._soft[1:]
+
     def softened(self, softness: Softness, progress: float) -> Simulator:
         """The same with softer contact, friction and yield, at a share of the way to none of it.
 

@@ -36,14 +36,19 @@ class Stack:
         """Put the scenes of simulators side by side.
 
         Raises InputError where they differ in time step, integrator, bending, solver, tolerance,
-        gravity or the law of friction.
+        gravity, softness or the law of friction.
         """
         for name in SAME:
             values = {getattr(world, name) for world in worlds}
             if len(values) > 1:
                 raise InputError(f"simulators must have one {name}, got {sorted(values)}")
+        if any(world.softening != worlds[0].softening for world in worlds):
+            raise InputError("simulators must all be plain or have one softness and progress")
         settings = {name: getattr(worlds[0], name) for name in SAME}
-        return cls(worlds, Simulator(_side_by_side([world.scene for world in worlds]), **settings))
+        joined = Simulator(_side_by_side([world.scene for world in worlds]), **settings)
+        if worlds[0].softening is not None:
+            joined = joined.softened(*worlds[0].softening)
+        return cls(worlds, joined)
 
     @cached_property
     def vertices(self) -> list[Tensor]:

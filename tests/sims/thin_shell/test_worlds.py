@@ -5,7 +5,7 @@ import torch
 
 from geomopt.errors import InputError
 from geomopt.workers import Workers
-from sims.thin_shell import Control, Material, Scene, Sheet, Simulator
+from sims.thin_shell import Control, Material, Scene, Sheet, Simulator, Softness
 from sims.thin_shell.bodies import Body
 from sims.thin_shell.contact.settings import Contact
 from sims.thin_shell.worlds import rollout_worlds
@@ -89,6 +89,17 @@ def test_a_world_that_fails_costs_that_world_alone(together):
         (wanted,) = torch.autograd.grad(alone.positions[-1].square().sum(), logs[place])
         torch.testing.assert_close(slopes[place], wanted, rtol=1e-5, atol=1e-12)
     assert slopes[1] is None or not slopes[1]
+
+
+def test_softened_worlds_are_soft_together_too():
+    soft = [world(log, 0.3).softened(Softness(), 0.5) for log in parameters()]
+    found = rollout_worlds(soft, controls=[STEPS] * len(soft), together=True)
+    for here, simulator in zip(found, soft, strict=True):
+        alone = simulator.rollout(simulator.initial_state(), STEPS)
+        torch.testing.assert_close(here.trajectory.positions, alone.positions, rtol=0, atol=SAME)
+    plain = world(parameters()[0], 0.3)
+    with pytest.raises(InputError, match="one softness and progress"):
+        rollout_worlds([soft[0], plain], controls=[1, 1], together=True)
 
 
 def test_bad_input():
