@@ -45,6 +45,7 @@ from sims.thin_shell.contact.forces import ContactForces, contact_forces, force_
 from sims.thin_shell.contact.settings import Contact
 from sims.thin_shell.forward_mode import sensitivities
 from sims.thin_shell.gripper import gripper_pair, pair_poses
+from sims.thin_shell.judge import Blocked
 from sims.thin_shell.linearised import NearBuckling
 from sims.thin_shell.material import MATERIALS, Material
 from sims.thin_shell.newton import NotConverged
@@ -59,6 +60,7 @@ from sims.thin_shell.worlds import World, rollout_worlds
 
 __all__ = [
     "MATERIALS",
+    "Blocked",
     "Body",
     "Contact",
     "ContactForces",

@@ -46,6 +46,8 @@ class Control:
             value = getattr(self, name)
             if value is not None:
                 checked[name] = check_tensor(f"control.{name}", value, shape).to(like)
+        if "poses" in checked:
+            checked["poses"] = checked["poses"].clone()  # a state keeps them
         return Control(**checked)
 
     def steps(self) -> list[Control]:
