@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ _VECTORS = {
     (torch.int32, 3): wp.vec3i,
     (torch.int32, 4): wp.vec4i,
 }
+_SCALARS = {torch.float32, torch.float64, torch.int32, torch.int64, torch.bool}
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,53 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="geomopt-launch")
 
 
+@cache
+def _descriptor() -> Any:
+    """The type of what `from_torch` describes a tensor by."""
+    return type(wp.from_torch(torch.zeros(1), return_ctype=True))
+
+
 def _argument(value: Any) -> Any:
+    # a launch costs less without `from_torch`; the caller keeps the tensors alive meanwhile
     if isinstance(value, Vectors):
         tensor = value.tensor
-        return wp.from_torch(
-            tensor.detach(), dtype=_VECTORS[tensor.dtype, tensor.shape[-1]], return_ctype=True
-        )
-    if isinstance(value, Tensor):
+        dtype = _VECTORS[tensor.dtype, tensor.shape[-1]]
+        if tensor.ndim < 2 or not tensor.is_contiguous():
+            return wp.from_torch(tensor.detach(), dtype=dtype, return_ctype=True)
+        return _described(tensor, tensor.ndim - 1)
+    if not isinstance(value, Tensor):
+        return value
+    if value.dtype not in _SCALARS:
         return wp.from_torch(value.detach(), return_ctype=True)
-    return value
+    return _described(value, value.ndim)
+
+
+def _described(tensor: Tensor, rank: int) -> Any:
+    """What `from_torch` gives for an array over the first `rank` dimensions."""
+    size = tensor.element_size()
+    strides = [size * stride for stride in tensor.stride()]
+    return _descriptor()(tensor.data_ptr(), 0, rank, tensor.shape, strides)
+
+
+class _Recorded(threading.local):
+    """The launches of each kernel on CPU that a thread has made, to be made again."""
+
+    def __init__(self) -> None:
+        self.launches: dict[Any, Any] = {}
+
+
+_recorded = _Recorded()
+
+
+def _on_cpu(kernel: Any, count: int, arguments: Sequence[Any]) -> None:
+    recorded: Any = _recorded.launches.get(kernel)
+    if recorded is None:
+        recorded = wp.launch(kernel, count, inputs=arguments, device="cpu", record_cmd=True)
+        _recorded.launches[kernel] = recorded
+    else:
+        recorded.set_dim(count)
+        recorded.set_params_from_ctypes(arguments)
+    recorded.launch()
 
 
 def _device(arguments: Sequence[Any]) -> torch.device:
@@ -137,13 +177,11 @@ def launch(
         return
     parts = min(torch.get_num_threads(), count // grain) if split else 1
     if parts < 2:
-        wp.launch(kernel, count, inputs=[0, *given], outputs=made, device="cpu")
+        _on_cpu(kernel, count, [0, *given, *made])
         return
     bounds = [count * part // parts for part in range(parts + 1)]
     jobs = [
-        _pool().submit(
-            wp.launch, kernel, stop - start, inputs=[start, *given], outputs=made, device="cpu"
-        )
+        _pool().submit(_on_cpu, kernel, stop - start, [start, *given, *made])
         for start, stop in pairwise(bounds)
     ]
     for job in jobs:
