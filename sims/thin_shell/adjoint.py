@@ -18,6 +18,7 @@ does work along the turn from the reference, see `MidEdge.drift`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -77,21 +78,31 @@ class Step:
             touching = Touching.of(self.contacts, values, known)
         return System(self.model, terms, self.solver, loads, inertia, predicted, touching)
 
-    def outputs(self, unknowns: Tensor, values: Values, system: System) -> list[Tensor]:
-        """Angles, slip, torques and creases that follow from a solution."""
-        bending = self.model.bending
-        angles = bending.angles(unknowns, values)
-        slip, torques = unknowns.new_zeros(0, 3), unknowns.new_zeros(0, 3)
-        if system.touching is not None:
+    def outputs(
+        self,
+        unknowns: Tensor,
+        values: Values,
+        system: System,
+        asked: Sequence[bool] = (True,) * 5,
+    ) -> list[Tensor]:
+        """Angles, slip, torques and creases that follow from a solution.
+
+        asked: for which of them; others may come without rows.
+        """
+        bending, touching = self.model.bending, system.touching
+        # each its own tensor, as outputs of one function have to be
+        angles, slip, torques, *creases = (
+            unknowns.new_zeros(0, 3) for _ in range(5 if self.model.plastic else 3)
+        )
+        if asked[0] or any(asked[3:]):
+            angles = bending.angles(unknowns, values)
+        if touching is not None:
             positions = self.model.split(unknowns)[0]
-            slip = system.touching.slip(positions)
-            torques = system.touching.torques(positions)
-        return [
-            angles,
-            slip,
-            torques,
-            *(yielded(angles, values, bending.order) if self.model.plastic else ()),
-        ]
+            slip = touching.slip(positions) if asked[1] else slip
+            torques = touching.torques(positions) if asked[2] else torques
+        if creases and any(asked[3:]):
+            creases = yielded(angles, values, bending.order)
+        return [angles, slip, torques, *creases]
 
 
 class Solved(NamedTuple):
@@ -255,13 +266,13 @@ def _pull_back(
     with torch.enable_grad():
         values = {n: t.detach().requires_grad_(n in wanted) for n, t in _values(saved).items()}
         values["references"] = references(model.scene, values)
-        system, cuts = step.system(values, _loads(model, saved)).cut()
+        system = step.system(values, _loads(model, saved))
         terms = system.terms  # made here, where their constants have graphs
     at = Linearised.at(system, unknowns, _inertia(step, saved))
 
     names = [name for name, tensor in values.items() if tensor.is_leaf and tensor.requires_grad]
-    leaves = [*(values[name] for name in names), *(leaf for _, leaf in cuts)]
-    incoming, *direct = _after(step, unknowns, values, system, gradients, leaves)
+    leaves = [values[name] for name in names]
+    incoming, direct, felt = _after(step, unknowns, values, system, gradients, leaves)
     if gradients[0] is not None:
         incoming = gradients[0] if incoming is None else incoming + gradients[0]
     if incoming is None:
@@ -280,11 +291,8 @@ def _pull_back(
         ]
         if "start" in wanted and "moments" in saved:
             works.append(_drift_work(model, unknowns, y, values["start"], saved["moments"]))
-        works = [work for work in works if work.requires_grad]
-        direct = _added(direct, [-work for work in works], leaves)
-        at_cuts = zip(cuts, direct[len(names) :], strict=True)
-        felt = [(tensor * part).sum() for (tensor, _), part in at_cuts if part is not None]
-        direct = _added(direct[: len(names)], felt, leaves[: len(names)])
+        felt += [-work for work in works if work.requires_grad]
+        direct = _added(direct, felt, leaves)
 
     found = {name: part for name, part in zip(names, direct, strict=True) if part is not None}
     moved = y[:count].reshape(-1, 3)
@@ -320,14 +328,17 @@ def _after(
     system: System,
     gradients: tuple[Tensor | None, ...],
     leaves: list[Tensor],
-) -> list[Tensor | None]:
-    """Derivatives of the loss through the other outputs, in the unknowns, then in `leaves`."""
+) -> tuple[Tensor | None, list[Tensor | None], list[Tensor]]:
+    """Derivatives of the loss through the other outputs, in the unknowns and in `leaves`, and
+    scalars whose derivatives in `leaves` are what they lack."""
     seeds = gradients[2:]
+    none: list[Tensor | None] = [None] * len(leaves)
     if all(seed is None for seed in seeds):
-        return [None] * (1 + len(leaves))
+        return None, none, []
     with torch.enable_grad():
         z = unknowns.detach().requires_grad_()
-        outputs = step.outputs(z, values, system)
+        system, cuts = system.cut()
+        outputs = step.outputs(z, values, system, [seed is not None for seed in seeds])
         # a sum, as torch loads a library of symbols to check gradients that are given to it
         given = [
             (o * s).sum()
@@ -335,11 +346,14 @@ def _after(
             if s is not None and o.requires_grad  # torques do not where nothing touches
         ]
         if not given:
-            return [None] * (1 + len(leaves))
+            return None, none, []
         total = torch.stack(given).sum()
+        asked = [z, *leaves, *(leaf for _, leaf in cuts)]
         # the references are used again after this
-        found = torch.autograd.grad(total, [z, *leaves], retain_graph=True, allow_unused=True)
-        return list(found)
+        found = torch.autograd.grad(total, asked, retain_graph=True, allow_unused=True)
+        at_cuts = zip(cuts, found[1 + len(leaves) :], strict=True)
+        felt = [(tensor * part).sum() for (tensor, _), part in at_cuts if part is not None]
+    return found[0], list(found[1 : 1 + len(leaves)]), felt
 
 
 def _drift_work(model: Model, unknowns: Tensor, y: Tensor, start: Tensor, moments: Tensor):

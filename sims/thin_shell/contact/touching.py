@@ -30,6 +30,7 @@ from sims.thin_shell.contact.pairs import (
 from sims.thin_shell.contact.settings import Contact
 from sims.thin_shell.energies.barrier import BARRIER
 
+SPARE = 500  # pairs that do not touch cost derivatives less than a list without them
 GIVE = 1e-2  # of the range: the most that a contact yields before it slides, whatever it bears
 
 PRIMITIVES = {  # of each kind of pair, by its vertices
@@ -82,7 +83,9 @@ class Touching:
         if known is None:
             near = _near(contacts, values, values["start"].detach())
         else:
-            near = contacts.neighbourhood.listed(known.near).narrowed(known.touching)
+            near = contacts.neighbourhood.listed(known.near)
+            if len(known.near.kind) > len(known.touching.kind) + SPARE:
+                near = near.narrowed(known.touching)
         slides = len(contacts.started.kind) > 0
         return cls(contacts, values, near, *(_friction(contacts, values) if slides else (None, ())))
 
