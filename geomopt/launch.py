@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -108,9 +108,15 @@ def _argument(value: Any) -> Any:
 
 def _described(tensor: Tensor, rank: int) -> Any:
     """What `from_torch` gives for an array over the first `rank` dimensions."""
-    size = tensor.element_size()
-    strides = [size * stride for stride in tensor.stride()]
-    return _descriptor()(tensor.data_ptr(), 0, rank, tensor.shape, strides)
+    layout = _layout(tensor.shape, tensor.stride(), tensor.element_size(), rank)
+    described = _descriptor().from_buffer_copy(layout)
+    described.data = tensor.data_ptr()
+    return described
+
+
+@lru_cache(4096)
+def _layout(shape: torch.Size, strides: tuple[int, ...], size: int, rank: int) -> bytes:
+    return bytes(_descriptor()(0, 0, rank, shape, [size * stride for stride in strides]))
 
 
 class _Recorded(threading.local):
@@ -129,7 +135,8 @@ def _on_cpu(kernel: Any, count: int, arguments: Sequence[Any]) -> None:
         recorded = wp.launch(kernel, count, inputs=arguments, device="cpu", record_cmd=True)
         _recorded.launches[kernel] = recorded
     else:
-        recorded.set_dim(count)
+        if recorded.bounds.size != count:
+            recorded.set_dim(count)
         recorded.set_params_from_ctypes(arguments)
     recorded.launch()
 

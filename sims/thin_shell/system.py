@@ -98,7 +98,9 @@ class System:
 
     def local(self, term: Term, vector: Tensor) -> Tensor:
         """The part (n, size) of a vector (size,) that the elements of a term see."""
-        return term.local(vector, self.blocks)
+        block = self.blocks[term.block]
+        places = block if term.rows is None else block[term.rows]
+        return vector.index_select(0, places.flatten()).view(places.shape)
 
     def value(self, unknowns: Tensor) -> float:
         """The potential [J]."""

@@ -25,6 +25,7 @@ from sims.thin_shell.contact.pairs import Pairs, Surface, pair_keys
 
 NEAR = 6.0  # ranges, within which a pair is put on the list
 AWAY = 12.0  # ranges, within which it stays there when the list is renewed
+REMEMBERED = 4  # sets of pairs that are known to be on a list
 KEPT = 5_000_000  # nonzeros of patterns that stay for derivatives; about 1 GB with their factors
 
 
@@ -52,12 +53,27 @@ class Near:
         same = (self.pairs.vertices[place] == pairs.vertices).all(1)
         return torch.where(same & (self.pairs.kind[place] == pairs.kind), place, -1)
 
+    def holds(self, pairs: Pairs) -> bool:
+        """Whether pairs (m,) are all among these."""
+        if any(known is pairs or all(map(torch.equal, known, pairs)) for known in self._held):
+            return True
+        if not bool((self.places(pairs) >= 0).all()):
+            return False
+        self._held.insert(0, pairs)
+        del self._held[REMEMBERED:]
+        return True
+
     def narrowed(self, pairs: Pairs) -> Near:
         """A list of some of these pairs alone, with the same nonzeros and their analysis."""
         block = position_unknowns(pairs.vertices)
         pattern = self._others.joined([block])
         keys, order = torch.sort(pair_keys(pairs), stable=True)
         return Near(pairs, keys, order, block, pattern, self.solver.renewed(pattern))
+
+    @cached_property
+    def _held(self) -> list[Pairs]:
+        """Pairs that were found among these last: most are asked for again."""
+        return []
 
     @cached_property
     def _others(self) -> SparsePattern:
@@ -92,10 +108,8 @@ class Neighbourhood:
         """A list that holds `kept` and all pairs within `reach` [m]: the last one if it does."""
         active = self.active(positions, radius, reach)
         near = self._near
-        if near is not None:
-            needed = union(active, kept)
-            if bool((near.places(needed) >= 0).all()):
-                return near
+        if near is not None and near.holds(active) and near.holds(kept):
+            return near
         pairs = union(self.active(positions, radius, NEAR * reach), kept)
         if near is not None:
             stay = self.detection.gaps(positions, near.pairs, radius) < AWAY * reach
