@@ -47,7 +47,8 @@ def barrier_constants(pairs: Pairs, surface: Surface, values: Values) -> tuple[T
 def surface_turns(poses: Tensor, start: Tensor) -> Tensor:
     """R+ R^T - 1 (B, 3, 3): how the turns of a step from `start` (B, 6) to poses (B, 6) move what
     is fixed in each body relative to its mesh."""
-    turned = rotation_matrix(poses[:, 3:]) @ rotation_matrix(start[:, 3:]).mT
+    after, before = rotation_matrix(torch.stack([poses[:, 3:], start[:, 3:]]))
+    turned = after @ before.mT
     return turned - torch.eye(3).to(turned)
 
 

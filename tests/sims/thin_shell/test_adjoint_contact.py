@@ -36,7 +36,7 @@ Ranged = dict[str, tuple[Tensor, float]]
 
 
 def number(*values: float) -> Tensor:
-    return torch.tensor(values if len(values) > 1 else values[0], dtype=torch.float64)
+    return torch.tensor(values, dtype=torch.float64).squeeze()
 
 
 def uneven(vertices: Tensor) -> Tensor:
