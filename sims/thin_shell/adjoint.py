@@ -37,6 +37,7 @@ from sims.thin_shell.system import System
 from sims.thin_shell.tangent import push_forward
 
 OUTER = ("weight", "forces", "moments", "predicted", "mass", "targets")  # outside the elements
+CREASES = ("plastic_angles", "accumulated")  # of a material that yields, the last two outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class Step:
     factor: mass is multiplied by this [1/s^2], None for an equilibrium. time_step [s]: of the
     viscous potential, None for none. tolerance [m]: Newton's. reactions: whether they are asked
     for. contacts: where surfaces touch, None for a scene without contact. ended: how each forward
-    solve ended, and what touched there.
+    solve ended, what touched there, and whether a crease yielded.
     """
 
     model: Model
@@ -56,7 +57,7 @@ class Step:
     tolerance: float
     reactions: bool = False
     contacts: Contacts | None = None
-    ended: list[tuple[Solution, Known | None]] = field(default_factory=list)
+    ended: list[tuple[Solution, Known | None, bool]] = field(default_factory=list)
 
     @property
     def solution(self) -> Solution:
@@ -198,12 +199,16 @@ class _Solve(torch.autograd.Function):
         known = None
         if system.touching is not None:
             known = system.touching.known(model.split(unknowns)[0])
+        found = step.outputs(unknowns, values, system)
+        before = [inputs[name] for name in CREASES]
+        yielding = not all(map(torch.equal, found[3:], before))
         # records of solutions outlive the unknowns that they would hold
-        step.ended.append((solution._replace(unknowns=unknowns.new_zeros(0)), known))
+        ended = solution._replace(unknowns=unknowns.new_zeros(0))
+        step.ended.append((ended, known, yielding))
         pulls = unknowns.new_zeros(0)
         if step.reactions:
             pulls = torch.where(model.free, 0.0, system.assemble(unknowns, 1).gradient)
-        return unknowns, pulls, *step.outputs(unknowns, values, system)
+        return unknowns, pulls, *found
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -263,6 +268,10 @@ def _pull_back(
     model, count = step.model, 3 * len(step.model.scene.vertices)
     # a loss that reads one step of a trajectory gives zeros for the others
     gradients = tuple(None if g is None or not bool(g.any()) else g for g in gradients)
+    passed: dict[str, Tensor | None] = {}
+    if not step.ended[-1][2]:  # creases are at the end what they were at the start
+        passed = dict(zip(CREASES, gradients[5:], strict=False))
+        gradients = gradients[:5] + (None,) * len(gradients[5:])
     with torch.enable_grad():
         values = {n: t.detach().requires_grad_(n in wanted) for n, t in _values(saved).items()}
         values["references"] = references(model.scene, values)
@@ -295,6 +304,9 @@ def _pull_back(
         direct = _added(direct, felt, leaves)
 
     found = {name: part for name, part in zip(names, direct, strict=True) if part is not None}
+    for name, part in passed.items():
+        if part is not None:
+            found[name] = found[name] + part if name in found else part
     moved = y[:count].reshape(-1, 3)
     found |= {"weight": moved, "forces": moved, "moments": y[count:]}
     if step.factor is not None and "predicted" in wanted:
