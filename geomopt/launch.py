@@ -137,7 +137,12 @@ def _on_cpu(kernel: Any, count: int, arguments: Sequence[Any]) -> None:
     else:
         if recorded.bounds.size != count:
             recorded.set_dim(count)
-        recorded.set_params_from_ctypes(arguments)
+        plain = int, float, _descriptor()
+        for place, value in enumerate(arguments):
+            if isinstance(value, plain):
+                recorded.set_param_at_index_from_ctype(place, value)
+            else:
+                recorded.set_param_at_index(place, value)
     recorded.launch()
 
 
