@@ -21,26 +21,38 @@ def sides(pairs: Pairs, surface: Surface) -> tuple[Tensor, Tensor]:
     return surface.component[pairs.vertices[:, 0]], surface.component[pairs.vertices[:, 3]]
 
 
-def barrier_constants(pairs: Pairs, surface: Surface, values: Values) -> tuple[Tensor, ...]:
-    """kind, stiffness, range, offset, parallel (n,) of `energies.barrier`, differentiable.
+def reach_of_pairs(
+    pairs: Pairs, surface: Surface, radius: Tensor, reach: Tensor, rest: Tensor
+) -> tuple[Tensor, Tensor]:
+    """offset and range (n,) [m] of pairs, differentiable.
 
-    Two parts of one sheet that are near at rest, as neighbours in a mesh that is finer than the
-    sheet is thick, have less of an offset and a range: half and a quarter of their distance there.
+    radius, reach (C,) [m] of the components, rest (V, 3). The offset is the sum of both radii. Two
+    parts of one sheet that are near at rest, as neighbours in a mesh that is finer than the sheet
+    is thick, have less of an offset and a range: half and a quarter of their distance there.
     """
     first, second = sides(pairs, surface)
-    radius, ranges = values["contact_radius"], values["contact_range"][first]
-    offset = radius[first] + radius[second]
-    rest = values["contact_rest"][pairs.vertices]
+    offset, ranges = radius[first] + radius[second], reach[first]
     own = first == second
     if bool(own.any()):
-        apart = gap(rest, closest(rest.detach(), pairs.kind), offset.new_zeros(()))
+        local = rest[pairs.vertices]
+        apart = gap(local, closest(local.detach(), pairs.kind), offset.new_zeros(()))
         offset = torch.where(own, torch.minimum(offset, OFFSET_SHARE * apart), offset)
         ranges = torch.where(own, torch.minimum(ranges, RANGE_SHARE * apart), ranges)
+    return offset, ranges
+
+
+def barrier_constants(pairs: Pairs, surface: Surface, values: Values) -> tuple[Tensor, ...]:
+    """kind, stiffness, range, offset, parallel (n,) of `energies.barrier`, differentiable."""
+    radius, reach, everything = (
+        values[name] for name in ("contact_radius", "contact_range", "contact_rest")
+    )
+    offset, ranges = reach_of_pairs(pairs, surface, radius, reach, everything)
+    rest = everything[pairs.vertices]
     crossed = pairs.kind == EDGE_EDGE
     ends = torch.stack([rest[:, 1] - rest[:, 0], rest[:, 3] - rest[:, 2]])
     lengths = ends.square().sum(2)
     parallel = torch.where(crossed, PARALLEL * lengths[0] * lengths[1], 1.0)
-    stiffness = values["contact_stiffness"][first]
+    stiffness = values["contact_stiffness"][surface.component[pairs.vertices[:, 0]]]
     return pairs.kind.to(offset), stiffness, ranges, offset, parallel
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from geomopt.launch import Vectors, launch
 from sims.thin_shell.contact import detection_kernels as kernels
-from sims.thin_shell.contact.closest import closest, gap, separation
-from sims.thin_shell.contact.pairs import EDGE_EDGE, Pairs, Surface
+from sims.thin_shell.contact.closest import closest, gap
+from sims.thin_shell.contact.constants import reach_of_pairs
+from sims.thin_shell.contact.pairs import Pairs, Surface
 from sims.thin_shell.contact.trees import Tree
 
 SLOTS = 32  # partners of a query that need no second search
@@ -166,36 +167,11 @@ class Detection:
         row = index.reshape(1)
         return share, Pairs(listed.pairs.kind[row], listed.pairs.vertices[row])
 
-    def offsets(self, pairs: Pairs, radius: Tensor) -> Tensor:
-        """What is taken off the distance of pairs (n,) [m], differentiable in radius and rest."""
-        first, second = self._components(pairs)
-        radii = radius[first] + radius[second]
-        return torch.where(first == second, torch.minimum(radii, self._at_rest(pairs) / 2), radii)
-
-    def ranges(self, pairs: Pairs, range: Tensor | float) -> Tensor:
-        """The range of the barrier of pairs (n,) [m], at most `range`, differentiable in both.
-
-        Within a component it is at most a quarter of what a pair is apart at rest, so that the
-        rest shape is free of forces.
-        """
-        first, second = self._components(pairs)
-        at_rest = self._at_rest(pairs)
-        longest = torch.as_tensor(range).to(at_rest).expand_as(at_rest)
-        return torch.where(first == second, torch.minimum(longest, at_rest / 4), longest)
-
     def gaps(self, positions: Tensor, pairs: Pairs, radius: Tensor) -> Tensor:
         """The gaps of pairs (n,) [m], differentiable."""
-        local = positions[pairs.vertices]
-        return gap(local, closest(local, pairs.kind), self.offsets(pairs, radius))
-
-    def _components(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        vertices, component = pairs.vertices, self.surface.component
-        second = torch.where(pairs.kind == EDGE_EDGE, vertices[:, 2], vertices[:, 1])
-        return component[vertices[:, 0]], component[second]
-
-    def _at_rest(self, pairs: Pairs) -> Tensor:
-        local = self.surface.rest[pairs.vertices]
-        return separation(local, closest(local, pairs.kind)).norm(dim=1)
+        local, surface = positions[pairs.vertices], self.surface
+        offset, _ = reach_of_pairs(pairs, surface, radius, radius, surface.rest)
+        return gap(local, closest(local, pairs.kind), offset)
 
     def _renew(self, positions: Tensor, move: Tensor | None, radius: Tensor) -> _Candidates:
         """Make the list at positions, for a move or none."""

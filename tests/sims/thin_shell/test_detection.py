@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from geomopt.launch import Vectors, launch
+from sims.thin_shell.contact.constants import reach_of_pairs, sides
 from sims.thin_shell.contact.detection import Detection
 from sims.thin_shell.contact.detection_kernels import share_kernel
 from sims.thin_shell.contact.pairs import (
@@ -129,7 +130,8 @@ def least_share(detection, every, positions, move, radius):
     """The least share of all pairs, without a list."""
     far = torch.full((len(every.kind),), -torch.inf, dtype=torch.float64)
     shares = torch.empty_like(far)
-    at_rest = 2 * detection.offsets(every, torch.full_like(radius, 1e9))
+    thick, surface = torch.full_like(radius, 1e9), detection.surface
+    at_rest = 2 * reach_of_pairs(every, surface, thick, thick, surface.rest)[0]
     launch(
         share_kernel(),
         len(far),
@@ -192,11 +194,12 @@ def test_neighbours_of_a_fine_mesh_are_left_alone_at_rest():
     radius = torch.full((5,), 0.5, dtype=torch.float64)
     detection = Detection(surface)
     pairs = detection.near(surface.rest, radius, 10.0)
-    first, second = detection._components(pairs)
+    first, second = sides(pairs, surface)
     own = Pairs(pairs.kind[first == second], pairs.vertices[first == second])
     gaps = detection.gaps(surface.rest, own, radius)
     assert len(gaps) > 1000
-    assert bool((detection.ranges(own, 1.0) < gaps).all())
+    _, ranges = reach_of_pairs(own, surface, radius, torch.ones_like(radius), surface.rest)
+    assert bool((ranges < gaps).all())
 
 
 def test_offsets_and_ranges_have_derivatives():
@@ -208,8 +211,7 @@ def test_offsets_and_ranges_have_derivatives():
     pairs = Pairs(pairs.kind[::23], pairs.vertices[::23])
 
     def measure(rest, radius, reach):
-        detection = Detection(replace(surface, rest=rest))
-        return detection.offsets(pairs, radius), detection.ranges(pairs, reach)
+        return reach_of_pairs(pairs, surface, radius, reach.expand(len(radius)), rest)
 
     reach = torch.tensor(0.03, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
