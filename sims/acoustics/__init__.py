@@ -1,0 +1,1 @@
+"""Rooms: sound waves between walls that absorb, solved, learned, listened to and designed."""
