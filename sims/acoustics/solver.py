@@ -1,0 +1,188 @@
+"""The solver: a room, its elements and its time step, and the pressure that sources make in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geomopt.errors import InputError, as_tensor, check_tensor
+from sims.acoustics.air import SPEED_OF_SOUND
+from sims.acoustics.boundary import boundary_of, branches_of
+from sims.acoustics.marching import Stencils, Walls, march, walls_of
+from sims.acoustics.room import NAMES, Room
+from sims.acoustics.source import Emission, Pulse
+from sims.acoustics.space import Space
+from sims.acoustics.spaces import space_of
+from sims.acoustics.spectrum import largest_eigenvalue
+from sims.acoustics.wall import Wall
+
+ORDERS = range(1, 7)
+LEAST_NODES = 3.0  # per wavelength; below it no order resolves the band
+STEP_SHARE = 0.98  # of the stability limit
+LOOK_EVERY = 50  # steps between looks at whether the field still is bounded
+GROWTH = 1e3  # a field that is larger than all that came in by this factor is unstable
+
+
+class Unstable(RuntimeError):
+    """The field grows without bounds; the message says which element sets the time step."""
+
+
+class Solver:
+    """Sound in a room up to `fmax` [Hz]: spectral elements in space, ME4 in time.
+
+    order: 1 to 6, of the elements' polynomials on Gauss-Lobatto-Legendre nodes.
+    nodes_per_wavelength: nodes on the wavelength at fmax, at least 3. safe: leave out the term that
+    makes the walls fourth order in time, so that energy cannot grow whatever the walls.
+    time_step [s]: None for 0.98 of the stability limit. dtype: float32 or float64.
+
+    Raises InputError for what cannot be used, with the remedy.
+    """
+
+    def __init__(
+        self,
+        room: Room,
+        fmax: float,
+        order: int = 4,
+        nodes_per_wavelength: float = 6.0,
+        *,
+        safe: bool = False,
+        time_step: float | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not isinstance(room, Room):
+            raise InputError(f"room must be a Room, got {type(room).__name__}")
+        if not (math.isfinite(fmax) and fmax > 0):
+            raise InputError(f"fmax must be a frequency above 0 Hz, got {fmax}")
+        if order not in ORDERS:
+            raise InputError(f"order must be a whole number from 1 to 6, got {order}")
+        if not LEAST_NODES <= nodes_per_wavelength < math.inf:
+            raise InputError(
+                f"nodes_per_wavelength must be at least {LEAST_NODES:g} for the band up to "
+                f"{fmax:g} Hz (6 at order 4, 10 and more at order 1), got {nodes_per_wavelength}"
+            )
+        if dtype not in (torch.float32, torch.float64):
+            raise InputError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+        self.room, self.fmax, self.order = room, float(fmax), order
+        self.nodes_per_wavelength, self.safe, self.dtype = nodes_per_wavelength, safe, dtype
+        self.device = torch.device(device)
+        largest = order * SPEED_OF_SOUND / (fmax * nodes_per_wavelength)
+        self.space: Space = space_of(room, largest, order, dtype, self.device)
+        self.boundary = boundary_of(self.space.faces, room.patches, len(NAMES))
+        eigenvalue, self.stiffest_node = largest_eigenvalue(self.space, dtype)
+        self.stability_limit = math.sqrt(12.0 / eigenvalue)
+        self.time_step = STEP_SHARE * self.stability_limit if time_step is None else time_step
+        if not 0 < self.time_step <= self.stability_limit:
+            raise InputError(
+                f"time_step must be above 0 and at most {self.stability_limit:.4g} s, which "
+                f"{self.space.element_of_node(self.stiffest_node)} sets, got {self.time_step}"
+            )
+
+    def steps(self, duration: float) -> int:
+        """How many steps cover a duration [s]."""
+        if not (math.isfinite(duration) and duration > 0):
+            raise InputError(f"duration must be above 0 s, got {duration}")
+        return math.ceil(duration / self.time_step - 1e-9)
+
+    def times(self, duration: float) -> Tensor:
+        """The times (T,) float64 [s] of `simulate`: 0 to the first step at or after duration."""
+        return self.time_step * torch.arange(self.steps(duration) + 1, dtype=torch.float64)
+
+    def simulate(
+        self,
+        source: Any,
+        receivers: Any,
+        duration: float,
+        *,
+        walls: Mapping[str, Wall] | Wall | None = None,
+    ) -> Tensor:
+        """The pressure (R, T) at receivers (R, 3) [m] at `times(duration)`.
+
+        source: a position (3,) for the default pulse, a `Pulse`, or an `Emission`. walls: others
+        than those of the room, by the name of the surface. Differentiable in positions, pulse,
+        signal and walls. Raises InputError for positions outside of the air, and Unstable.
+        """
+        steps = self.steps(duration)
+        stencils = self._stencils("receivers", self._positions("receivers", receivers))
+        initial, emitted, loudness = self._sound(source, steps)
+        return march(
+            self.space,
+            self.walls(walls),
+            initial,
+            stencils,
+            steps,
+            self.time_step,
+            emitted=emitted,
+            extrapolated=not self.safe,
+            watch=lambda step, field, _: self._look(step, field, loudness),
+        )
+
+    def walls(self, walls: Mapping[str, Wall] | Wall | None = None) -> Walls:
+        """The walls of the room, or others in their place, for the time loop."""
+        room = self.room if walls is None else self.room.with_walls(walls)
+        branches = branches_of(room.surfaces, room.walls, self.device)
+        return walls_of(self.space, self.boundary, branches, self.dtype)
+
+    def _positions(self, name: str, values: Any) -> Tensor:
+        positions = as_tensor(
+            name, values, "positions (R, 3) [m]", dtype=torch.float64, device=self.device
+        )
+        positions = positions[None] if positions.ndim == 1 else positions
+        return check_tensor(name, positions, (None, 3))
+
+    def _stencils(self, name: str, positions: Tensor) -> Stencils:
+        nodes, weights = self.space.interpolation(name, positions)
+        return Stencils(nodes.int().contiguous(), weights.to(self.dtype).contiguous())
+
+    def _sound(self, source: Any, steps: int) -> tuple[Tensor, Stencils | None, float]:
+        """The initial field, what is emitted in each step, and how loud that can become."""
+        if isinstance(source, Emission):
+            return self._emission(source, steps)
+        pulse = source if isinstance(source, Pulse) else Pulse(source)
+        self.space.interpolation("source", self._positions("source", pulse.position))
+        inside = self.space.mass > 0
+        field = pulse.pressure(self.space.points, self.fmax) * inside
+        return field.to(self.dtype), None, float(field.detach().abs().max())
+
+    def _emission(self, source: Emission, steps: int) -> tuple[Tensor, Stencils, float]:
+        h = self.time_step
+        times = h * torch.arange(-3, steps + 3, dtype=torch.float64, device=self.device)
+        positions, signal = source.at(times)
+        positions = positions[3:-3].contiguous()
+        slope = (signal[:-4] - 8 * signal[1:-3] + 8 * signal[3:-1] - signal[4:]) / (12 * h)
+        # the second derivative in time makes the injection fourth order, as the step is
+        bend = slope[:-2] - 2 * slope[1:-1] + slope[2:]
+        rise = slope[1:-1] + bend / 12
+        moving = torch.as_tensor(source.positions).ndim > 1
+        nodes, weights = self.space.interpolation("source", positions if moving else positions[:1])
+        amounts = rise[:, None] * weights / self.space.mass[nodes]
+        emitted = Stencils(nodes.expand(steps, -1).int().contiguous(), amounts.to(self.dtype))
+        field = torch.zeros(len(self.space.points), dtype=self.dtype, device=self.device)
+        return field, emitted, float((h * h * amounts.detach()).abs().sum(0).max())
+
+    def _look(self, step: int, field: Tensor, loudness: float) -> None:
+        if step % LOOK_EVERY:
+            return
+        largest = float(field.abs().max())
+        if not largest <= GROWTH * loudness + 1e-30:
+            raise Unstable(
+                f"the pressure reached {largest:.3g} Pa after {step} steps from sources of "
+                f"{loudness:.3g} Pa: give a time_step below {self.time_step:.4g} s, or safe=True; "
+                f"{self.space.element_of_node(self.stiffest_node)} sets the step"
+            )
+
+
+def peak_error(found: Tensor, exact: Tensor) -> tuple[float, float]:
+    """RMS error over the largest exact pressure, and the relative L2 error, of (R, T)."""
+    error = (found - exact).double()
+    peak = exact.abs().max().double()
+    return (
+        float(error.square().mean().sqrt() / peak),
+        float(error.norm() / exact.double().norm()),
+    )
+
+
