@@ -1,0 +1,262 @@
+"""Walls whose branches are fitted to an impedance, an absorption or a material's own formula."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+from scipy.optimize import root_scalar
+
+from geomopt.errors import InputError
+from sims.acoustics import wall_fit
+from sims.acoustics.air import CHARACTERISTIC_IMPEDANCE
+from sims.acoustics.exact.reflection import random_absorption
+from sims.acoustics.miki import surface_impedance
+from sims.acoustics.wall import FitError, Wall
+
+Array = NDArray[np.float64]
+
+POINTS = 80  # frequencies at which a formula is sampled
+PER_OCTAVE = 6  # points between the bands of an absorption table
+BETWEEN = 0.15  # weight of these beside the bands themselves
+SLOPE_STEP = 1e-5
+
+
+def miki_layer(
+    flow_resistivity: float, thickness: float, air_gap: float, band: tuple[float, float]
+) -> Wall:
+    """See `Wall.miki`."""
+    for name, value in (("flow_resistivity", flow_resistivity), ("thickness", thickness)):
+        if not _number(value) or value <= 0:
+            raise InputError(f"{name} must be positive and finite, got {value!r}")
+    if not _number(air_gap) or air_gap < 0:
+        raise InputError(f"air_gap must be at least 0 and finite [m], got {air_gap!r}")
+    try:
+        low, high = (float(edge) for edge in band)
+    except (TypeError, ValueError):
+        raise InputError(f"band must be two frequencies [Hz], got {band!r}") from None
+    if not 0 < low < high < math.inf:
+        raise InputError(f"band must be two rising positive frequencies [Hz], got {band!r}")
+    return _miki_layer(float(flow_resistivity), float(thickness), float(air_gap), low, high)
+
+
+@lru_cache(maxsize=64)
+def _miki_layer(
+    flow_resistivity: float, thickness: float, air_gap: float, low: float, high: float
+) -> Wall:
+    frequencies = np.geomspace(low, high, POINTS)
+    impedance = surface_impedance(frequencies, flow_resistivity, thickness, air_gap)
+    gap = f" and {1e3 * air_gap:g} mm of air" if air_gap else ""
+    name = f"{1e3 * thickness:g} mm porous, {flow_resistivity:g} Pa s/m²{gap}"
+    return from_impedance(frequencies, impedance, 0.002, name)
+
+
+def from_impedance(frequencies: object, impedance: object, tolerance: float, name: str) -> Wall:
+    """See `Wall.from_impedance`."""
+    f = _rising("frequencies", frequencies)
+    z = _numbers("impedance", impedance, np.complex128)
+    if z.shape != f.shape:
+        raise InputError(f"impedance must have shape {f.shape} like frequencies, got {z.shape}")
+    _check_tolerance(tolerance)
+    at = _first(z.real < 0)
+    if at is not None:
+        raise InputError(
+            f"impedance must be passive, with a real part of at least 0, got {z[at]:.4g} Pa s/m at "
+            f"{f[at]:g} Hz; leave such frequencies out, or set their real part to 0 where it is "
+            "noise"
+        )
+    at = _first(z == 0)
+    if at is not None:
+        raise InputError(f"impedance must not be 0, got 0 at {f[at]:g} Hz")
+    target = CHARACTERISTIC_IMPEDANCE / z
+    omega = 2.0 * np.pi * f
+    unit = float(np.sqrt(omega[0] * omega[-1]))
+    s = 1j * omega / unit
+
+    def errors(logarithms: Array) -> tuple[float, float]:
+        y = wall_fit.admittance(logarithms, s).sum(axis=1)[0]
+        reflected = (1.0 - y) / (1.0 + y) - (1.0 - target) / (1.0 + target)
+        return float(np.abs(y / target - 1.0).max()), float(np.abs(reflected).max())
+
+    branches = wall_fit.fit(
+        wall_fit.of_impedance(s, target),
+        lambda logarithms: errors(logarithms)[1],
+        level=float(np.median(1.0 / np.abs(target))),
+        low=abs(s[0]),
+        high=abs(s[-1]),
+        # no more unknowns than data, or the wall resonates between them
+        most=min(wall_fit.MOST_BRANCHES, max(1, 2 * len(f) // 3)),
+        tolerance=tolerance,
+    )
+    with np.errstate(divide="ignore"):
+        admittance, reflection = errors(np.log(branches).reshape(1, -1))
+    return _wall(
+        branches, unit, name, FitError((float(f[0]), float(f[-1])), admittance, reflection)
+    )
+
+
+def from_absorption(
+    bands: object, alpha: object, incidence: str, tolerance: float, name: str
+) -> Wall:
+    """See `Wall.from_absorption`."""
+    f = _rising("bands", bands)
+    a = _numbers("alpha", alpha, np.float64)
+    if a.shape != f.shape:
+        raise InputError(f"alpha must have shape {f.shape} like bands, got {a.shape}")
+    if incidence not in ("random", "normal"):
+        raise InputError(f"incidence must be 'random' or 'normal', got {incidence!r}")
+    _check_tolerance(tolerance)
+    at = _first(a < 0)
+    if at is not None:
+        raise InputError(
+            f"alpha must be at least 0, got {a[at]:g} at {f[at]:g} Hz: a wall does not give out "
+            "energy"
+        )
+    at = _first(a > 1)
+    if at is not None:
+        raise InputError(
+            f"alpha must be at most 1, got {a[at]:g} at {f[at]:g} Hz; values above 1 come from the "
+            "edges of a sample in a reverberation room: replace them by 1 or less"
+        )
+    band = (float(f[0]), float(f[-1]))
+    random = incidence == "random"
+    if not a.any():
+        return Wall(
+            torch.zeros(0, 3, dtype=torch.float64),
+            name=name,
+            fit_error=FitError(band, absorption=0.0),
+        )
+    if np.ptp(a) == 0:
+        resistance = _resistance(float(a[0]), random)
+        reached = float(_absorption(np.array([1.0 / resistance + 0j]), random)[0])
+        return Wall(
+            torch.tensor([[0.0, resistance, 0.0]], dtype=torch.float64),
+            name=name,
+            fit_error=FitError(band, absorption=abs(reached - float(a[0]))),
+        )
+    omega = 2.0 * np.pi * f
+    unit = float(np.sqrt(omega[0] * omega[-1]))
+    between = 2.0 ** np.arange(
+        math.log2(f[0]) - 1.0, math.log2(f[-1]) + 1.0 + 0.5 / PER_OCTAVE, 1.0 / PER_OCTAVE
+    )
+    smooth = PchipInterpolator(np.log(f), a)(np.log(np.clip(between, f[0], f[-1])))
+    s = 1j * np.concatenate((omega, 2.0 * np.pi * between)) / unit
+    target = np.concatenate((a, smooth))
+    weights = np.concatenate((np.ones(len(f)), np.full(len(between), BETWEEN)))
+
+    def residual(logarithms: Array) -> tuple[Array, Array]:
+        each = wall_fit.admittance(logarithms, s)
+        y = each.sum(axis=1)
+        slope = wall_fit.slopes(logarithms, s, each)
+        by_real, by_imaginary = _absorption_slopes(y, random)
+        errors = (_absorption(y, random) - target) * weights
+        rows = by_real[..., None] * slope.real + by_imaginary[..., None] * slope.imag
+        return errors, rows * weights[:, None]
+
+    def score(logarithms: Array) -> float:
+        return float(np.abs(residual(logarithms)[0][:, : len(f)]).max())
+
+    branches = wall_fit.fit(
+        residual,
+        score,
+        level=_resistance(float(np.median(a)), random),
+        low=abs(s[0]),
+        high=abs(s[len(f) - 1]),
+        most=min(wall_fit.MOST_BRANCHES, max(1, len(f) // 2)),
+        tolerance=tolerance,
+    )
+    with np.errstate(divide="ignore"):
+        reached = score(np.log(branches).reshape(1, -1))
+    return _wall(branches, unit, name, FitError(band, absorption=reached))
+
+
+def _absorption(y: wall_fit.Complex, random: bool) -> Array:
+    if random:
+        return random_absorption(torch.from_numpy(np.ascontiguousarray(y))).numpy()
+    return 4.0 * y.real / np.abs(1.0 + y) ** 2
+
+
+def _absorption_slopes(y: wall_fit.Complex, random: bool) -> tuple[Array, Array]:
+    """Derivatives of the absorption by the real and the imaginary part of y."""
+    if random:
+        at = torch.from_numpy(np.ascontiguousarray(y)).requires_grad_()
+        (slope,) = torch.autograd.grad(random_absorption(at).sum(), at)
+        return slope.real.numpy(), slope.imag.numpy()
+    squared = np.abs(1.0 + y) ** 2
+    lowered = 8.0 * y.real / squared**2
+    return 4.0 / squared - lowered * (1.0 + y.real), -lowered * y.imag
+
+
+def _resistance(alpha: float, random: bool) -> float:
+    """The normalised resistance above 1 that takes alpha, or the most there is."""
+    if not random:
+        root = math.sqrt(1.0 - alpha)
+        return (1.0 + root) / max(1.0 - root, 1e-12)
+
+    def excess(logarithm: float) -> float:
+        return float(_absorption(np.array([math.exp(-logarithm) + 0j]), True)[0]) - alpha
+
+    most = math.log(MOST_ABSORBING)
+    if excess(most) <= 0:
+        return MOST_ABSORBING
+    return math.exp(root_scalar(excess, bracket=(most, 40.0), xtol=1e-14).root)
+
+
+MOST_ABSORBING = 1.567  # rho c, takes the most at random incidence, 0.951
+
+
+def _wall(branches: Array, unit: float, name: str, error: FitError) -> Wall:
+    scaled = branches * np.array([1.0 / unit, 1.0, unit])
+    return Wall(torch.from_numpy(scaled), name=name, fit_error=error)
+
+
+def _rising(name: str, values: object) -> Array:
+    f = _numbers(name, values, np.float64)
+    at = _first(f <= 0)
+    if at is not None:
+        raise InputError(f"{name} must be positive [Hz], got {f[at]:g}")
+    at = _first(np.diff(f) <= 0)
+    if at is not None:
+        raise InputError(
+            f"{name} must be rising, got {f[at + 1]:g} Hz after {f[at]:g} Hz: sort them, with "
+            "one value for each"
+        )
+    return f
+
+
+def _numbers(name: str, values: object, dtype: Any) -> NDArray[Any]:
+    """values as an array (N,), N > 0, of finite numbers."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().numpy()
+    kind = "complex numbers" if dtype is np.complex128 else "real numbers"
+    try:
+        given = np.asarray(values)
+        if dtype is np.float64 and np.iscomplexobj(given):
+            raise TypeError
+        array = given.astype(dtype)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be {kind} (N,), got {values!r}") from None
+    if array.ndim != 1 or not len(array):
+        raise InputError(f"{name} must be {kind} (N,) with at least one, got {array.shape}")
+    at = _first(~np.isfinite(array))
+    if at is not None:
+        raise InputError(f"{name} must be finite, got {array[at]} at index {at}")
+    return array
+
+
+def _check_tolerance(tolerance: float) -> None:
+    if not _number(tolerance) or tolerance <= 0:
+        raise InputError(f"tolerance must be positive and finite, got {tolerance!r}")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _first(wrong: NDArray[np.bool_]) -> int | None:
+    return int(np.argmax(wrong)) if wrong.any() else None
