@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,19 +13,21 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import root_scalar
 
-from geomopt.errors import InputError
+from geomopt.errors import InputError, check_values_exist
 from sims.acoustics import wall_fit
 from sims.acoustics.air import CHARACTERISTIC_IMPEDANCE
 from sims.acoustics.exact.reflection import random_absorption
 from sims.acoustics.miki import surface_impedance
 from sims.acoustics.wall import FitError, Wall
 
-Array = NDArray[np.float64]
+Array = wall_fit.Array
 
 POINTS = 80  # frequencies at which a formula is sampled
 PER_OCTAVE = 6  # points between the bands of an absorption table
 BETWEEN = 0.15  # weight of these beside the bands themselves
-SLOPE_STEP = 1e-5
+DISSIPATION_OVER_REFLECTION = 10.0  # an error of 0.002 in R counts as one of 2 % in Re y
+RESOLVED = 0.01  # absorption that is added before errors are taken relative to it
+MOST_ABSORBING = 1.567  # rho c, takes the most at random incidence, 0.951
 
 
 def miki_layer(
@@ -59,7 +62,7 @@ def _miki_layer(
 def from_impedance(frequencies: object, impedance: object, tolerance: float, name: str) -> Wall:
     """See `Wall.from_impedance`."""
     f = _rising("frequencies", frequencies)
-    z = _numbers("impedance", impedance, np.complex128)
+    z = _numbers("impedance", impedance)
     if z.shape != f.shape:
         raise InputError(f"impedance must have shape {f.shape} like frequencies, got {z.shape}")
     _check_tolerance(tolerance)
@@ -78,14 +81,23 @@ def from_impedance(frequencies: object, impedance: object, tolerance: float, nam
     unit = float(np.sqrt(omega[0] * omega[-1]))
     s = 1j * omega / unit
 
-    def errors(logarithms: Array) -> tuple[float, float]:
+    def errors(logarithms: Array) -> tuple[float, float, float]:
         y = wall_fit.admittance(logarithms, s).sum(axis=1)[0]
         reflected = (1.0 - y) / (1.0 + y) - (1.0 - target) / (1.0 + target)
-        return float(np.abs(y / target - 1.0).max()), float(np.abs(reflected).max())
+        taken = (y.real - target.real) / wall_fit.resolved(target)
+        return (
+            float(np.abs(y / target - 1.0).max()),
+            float(np.abs(reflected).max()),
+            float(np.abs(taken).max()),
+        )
+
+    def score(logarithms: Array) -> float:
+        _, reflection, taken = errors(logarithms)
+        return max(reflection, taken / DISSIPATION_OVER_REFLECTION)
 
     branches = wall_fit.fit(
         wall_fit.of_impedance(s, target),
-        lambda logarithms: errors(logarithms)[1],
+        score,
         level=float(np.median(1.0 / np.abs(target))),
         low=abs(s[0]),
         high=abs(s[-1]),
@@ -94,18 +106,26 @@ def from_impedance(frequencies: object, impedance: object, tolerance: float, nam
         tolerance=tolerance,
     )
     with np.errstate(divide="ignore"):
-        admittance, reflection = errors(np.log(branches).reshape(1, -1))
-    return _wall(
-        branches, unit, name, FitError((float(f[0]), float(f[-1])), admittance, reflection)
+        admittance, reflection, dissipation = errors(np.log(branches).reshape(1, -1))
+    error = FitError(
+        (float(f[0]), float(f[-1])),
+        admittance=admittance,
+        reflection=reflection,
+        dissipation=dissipation,
     )
+    return _wall(branches, unit, name, error)
 
 
 def from_absorption(
-    bands: object, alpha: object, incidence: str, tolerance: float, name: str
+    bands: object,
+    alpha: object,
+    incidence: Literal["random", "normal"],
+    tolerance: float,
+    name: str,
 ) -> Wall:
     """See `Wall.from_absorption`."""
     f = _rising("bands", bands)
-    a = _numbers("alpha", alpha, np.float64)
+    a = _real("alpha", alpha)
     if a.shape != f.shape:
         raise InputError(f"alpha must have shape {f.shape} like bands, got {a.shape}")
     if incidence not in ("random", "normal"):
@@ -144,10 +164,13 @@ def from_absorption(
     between = 2.0 ** np.arange(
         math.log2(f[0]) - 1.0, math.log2(f[-1]) + 1.0 + 0.5 / PER_OCTAVE, 1.0 / PER_OCTAVE
     )
-    smooth = PchipInterpolator(np.log(f), a)(np.log(np.clip(between, f[0], f[-1])))
+    most = _absorption(np.array([1.0 / _resistance(1.0, random) + 0j]), random)[0]
+    reachable = np.minimum(a, most)
+    smooth = PchipInterpolator(np.log(f), reachable)(np.log(np.clip(between, f[0], f[-1])))
     s = 1j * np.concatenate((omega, 2.0 * np.pi * between)) / unit
-    target = np.concatenate((a, smooth))
+    target = np.concatenate((reachable, smooth))
     weights = np.concatenate((np.ones(len(f)), np.full(len(between), BETWEEN)))
+    weights /= target + RESOLVED
 
     def residual(logarithms: Array) -> tuple[Array, Array]:
         each = wall_fit.admittance(logarithms, s)
@@ -170,9 +193,9 @@ def from_absorption(
         most=min(wall_fit.MOST_BRANCHES, max(1, len(f) // 2)),
         tolerance=tolerance,
     )
-    with np.errstate(divide="ignore"):
-        reached = score(np.log(branches).reshape(1, -1))
-    return _wall(branches, unit, name, FitError(band, absorption=reached))
+    wall = _wall(branches, unit, name, None)
+    reached = wall.absorption(f, incidence).numpy() - a
+    return replace(wall, fit_error=FitError(band, absorption=float(np.abs(reached).max())))
 
 
 def _absorption(y: wall_fit.Complex, random: bool) -> Array:
@@ -207,16 +230,13 @@ def _resistance(alpha: float, random: bool) -> float:
     return math.exp(root_scalar(excess, bracket=(most, 40.0), xtol=1e-14).root)
 
 
-MOST_ABSORBING = 1.567  # rho c, takes the most at random incidence, 0.951
-
-
-def _wall(branches: Array, unit: float, name: str, error: FitError) -> Wall:
+def _wall(branches: Array, unit: float, name: str, error: FitError | None) -> Wall:
     scaled = branches * np.array([1.0 / unit, 1.0, unit])
     return Wall(torch.from_numpy(scaled), name=name, fit_error=error)
 
 
 def _rising(name: str, values: object) -> Array:
-    f = _numbers(name, values, np.float64)
+    f = _real(name, values)
     at = _first(f <= 0)
     if at is not None:
         raise InputError(f"{name} must be positive [Hz], got {f[at]:g}")
@@ -229,23 +249,27 @@ def _rising(name: str, values: object) -> Array:
     return f
 
 
-def _numbers(name: str, values: object, dtype: Any) -> NDArray[Any]:
+def _real(name: str, values: object) -> Array:
+    numbers = _numbers(name, values)
+    if numbers.imag.any():
+        raise InputError(f"{name} must be real numbers, got complex ones")
+    return np.ascontiguousarray(numbers.real)
+
+
+def _numbers(name: str, values: object) -> NDArray[np.complex128]:
     """values as an array (N,), N > 0, of finite numbers."""
     if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    kind = "complex numbers" if dtype is np.complex128 else "real numbers"
+        check_values_exist(name, values)
+        values = values.detach().resolve_conj().cpu().numpy()
     try:
-        given = np.asarray(values)
-        if dtype is np.float64 and np.iscomplexobj(given):
-            raise TypeError
-        array = given.astype(dtype)
+        array = np.asarray(values).astype(np.complex128)
     except (TypeError, ValueError):
-        raise InputError(f"{name} must be {kind} (N,), got {values!r}") from None
+        raise InputError(f"{name} must be numbers (N,), got {values!r}") from None
     if array.ndim != 1 or not len(array):
-        raise InputError(f"{name} must be {kind} (N,) with at least one, got {array.shape}")
+        raise InputError(f"{name} must be numbers (N,), at least one, got shape {array.shape}")
     at = _first(~np.isfinite(array))
     if at is not None:
-        raise InputError(f"{name} must be finite, got {array[at]} at index {at}")
+        raise InputError(f"{name} must be finite, got {np.asarray(values)[at]} at index {at}")
     return array
 
 

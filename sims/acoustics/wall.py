@@ -22,13 +22,15 @@ class FitError:
     """How far a fitted wall is from what it was fitted to, over a band.
 
     band: lowest and highest frequency of the data [Hz]. admittance: largest relative error of y.
-    reflection: largest absolute error of R at normal incidence. absorption: largest absolute error
-    of the absorption coefficient at the bands given. None for what the data do not say.
+    reflection: largest absolute error of R at normal incidence. dissipation: largest relative error
+    of Re y, which reverberation follows. absorption: largest absolute error of the absorption
+    coefficient at the bands given. None for what the data do not say.
     """
 
     band: tuple[float, float]
     admittance: float | None = None
     reflection: float | None = None
+    dissipation: float | None = None
     absorption: float | None = None
 
     def __str__(self) -> str:
@@ -146,8 +148,9 @@ class Wall:
 
         frequencies: (N,), positive and rising [Hz]. impedance: (N,) complex p / v_n [Pa s/m], of
         exp(+iwt), in which a spring has a negative imaginary part; the conjugate of data of the
-        other convention. tolerance: error of the reflection factor at normal incidence below which
-        no more branches are added, of at most five. `fit_error` of the wall says what was reached.
+        other convention. tolerance: error of the reflection factor at normal incidence, and tenth
+        of the relative error of Re y, below which no more branches are added, of at most five.
+        `fit_error` of the wall says what was reached.
         Raises InputError for data that are not finite, not in order, zero, or active (Re Z < 0).
         """
         from sims.acoustics import fitted_walls
@@ -159,7 +162,7 @@ class Wall:
         bands: object,
         alpha: object,
         incidence: Literal["random", "normal"] = "random",
-        tolerance: float = 0.005,
+        tolerance: float = 0.02,
         name: str = "measured absorption",
     ) -> Wall:
         """A passive wall whose absorption is that of a table.
@@ -169,7 +172,8 @@ class Wall:
         They do not determine the phase of a reflection: of the walls that fit, one of few branches
         that is smooth between the bands is taken, and for equal alpha a resistance above rho c. A
         locally reacting wall takes at most 0.951 at random incidence; above, the wall comes as
-        close as it can, and `fit_error` says how close.
+        close as it can, and `fit_error` says how close. tolerance: error relative to alpha + 0.01
+        below which no more branches are added, of at most five and half the number of bands.
         Raises InputError for values outside of 0 to 1, not finite, or bands not in order.
         """
         from sims.acoustics import fitted_walls

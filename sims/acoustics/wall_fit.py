@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 Complex = NDArray[np.complexfloating[Any, Any]]
 Residual = Callable[[Array], tuple[Array, Array]]
 
+DISSIPATION = 0.3  # weight of the relative error of Re y beside that of y
+LEAST_DISSIPATION = 0.02  # share of y below which Re y is not resolved
 STARTS = 24
 ITERATIONS = 120
 MOST_BRANCHES = 5
@@ -40,8 +42,15 @@ def slopes(logarithms: Array, s: Complex, branches: Complex) -> Complex:
     return np.moveaxis(each.reshape(len(logarithms), -1, len(s)), 1, 2)
 
 
+def resolved(admittance: Complex) -> Array:
+    """Re y, to which its errors are relative, and a share of |y| below which it is not resolved."""
+    return admittance.real + LEAST_DISSIPATION * np.abs(admittance)
+
+
 def of_impedance(s: Complex, target: Complex) -> Residual:
-    """Relative errors of the admittance and errors of the reflection factor at normal incidence.
+    """Relative errors of y and of its real part, and errors of R at normal incidence.
+
+    The real part takes the energy: reverberation follows it, however small it is beside y.
 
     s: (N,) in units of some frequency. target: (N,), the normalised admittance to be met.
     """
@@ -52,13 +61,23 @@ def of_impedance(s: Complex, target: Complex) -> Residual:
         total = branches.sum(axis=1)
         slope = slopes(logarithms, s, branches)
         relative = 1.0 / np.abs(target)
+        taking = DISSIPATION / resolved(target)
         # dR/dy; the reflection error is what one hears, and what a nearly rigid wall is judged by
         turned = -2.0 / (1.0 + total) ** 2
-        errors = ((total - target) * relative, (1.0 - total) / (1.0 + total) - reflected)
+        error = total - target
+        errors = (error * relative, (1.0 - total) / (1.0 + total) - reflected)
         rows = (slope * relative[:, None], slope * turned[..., None])
         return (
-            np.concatenate([part for e in errors for part in (e.real, e.imag)], axis=1),
-            np.concatenate([part for r in rows for part in (r.real, r.imag)], axis=1),
+            np.concatenate(
+                [*(part for e in errors for part in (e.real, e.imag)), error.real * taking], axis=1
+            ),
+            np.concatenate(
+                [
+                    *(part for r in rows for part in (r.real, r.imag)),
+                    slope.real * taking[:, None],
+                ],
+                axis=1,
+            ),
         )
 
     return residual
