@@ -12,7 +12,6 @@ from sims.acoustics.room import Patch
 from sims.acoustics.space import WallFaces
 from sims.acoustics.wall import Wall
 
-
 LEAST_SHARE = 1e-5  # of a face; what two patches that abut share by rounding is less
 
 

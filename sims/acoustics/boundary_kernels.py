@@ -11,30 +11,37 @@ from geomopt.launch import warp_scalar
 
 @cache
 def kernels(dtype: torch.dtype) -> Any:
-    """The two kernels of a step, before and after the second application of the operator."""
+    """The kernels of a step, in their order: `keep`, `drive`, `sweep`, `close` and `spread`."""
     real = warp_scalar(dtype)
     home = wp.get_module(f"{__name__}.{dtype}")
 
+    @wp.func(module=home)
+    def smoothed(
+        row: int,
+        starts: wp.array(dtype=wp.int32),
+        columns: wp.array(dtype=wp.int32),
+        values: wp.array(dtype=real),
+        pushes: wp.array(dtype=real),
+    ):
+        """(A phi) of a row."""
+        total = real(0.0)
+        for entry in range(starts[row], starts[row + 1]):
+            total += values[entry] * pushes[columns[entry]]
+        return total
+
     @wp.kernel(module=home, enable_backward=False)
-    def hold_back(
+    def keep(
         first: int,
         nodes: wp.array(dtype=wp.int32),
         previous: wp.array(dtype=real),
-        force: wp.array2d(dtype=real),
-        extrapolated: real,
-        acceleration: wp.array(dtype=real),
         before: wp.array(dtype=real),
     ):
-        """a <- a - g with g = 2 f(n-1) - f(n-2), and the previous pressure kept."""
+        """The pressure of the step before, which the new one will overwrite."""
         node = first + wp.tid()
-        i = nodes[node]
-        before[node] = previous[i]
-        acceleration[i] = acceleration[i] - extrapolated * (
-            real(2.0) * force[0, node] - force[1, node]
-        )
+        before[node] = previous[nodes[node]]
 
     @wp.kernel(module=home, enable_backward=False)
-    def close(
+    def drive(
         first: int,
         nodes: wp.array(dtype=wp.int32),
         starts: wp.array(dtype=wp.int32),
@@ -42,30 +49,26 @@ def kernels(dtype: torch.dtype) -> Any:
         strength: wp.array(dtype=real),
         branch_starts: wp.array(dtype=wp.int32),
         table: wp.array2d(dtype=real),
-        most: int,
         time_step: real,
-        extrapolated: real,
+        pressure: wp.array(dtype=real),
         before: wp.array(dtype=real),
-        force: wp.array2d(dtype=real),
         flow: wp.array2d(dtype=real),
         spring: wp.array2d(dtype=real),
-        pressure: wp.array(dtype=real),
-        rates: wp.array(dtype=real),
+        latest: wp.array2d(dtype=real),
+        gain: wp.array(dtype=real),
+        right: wp.array(dtype=real),
+        pushes: wp.array(dtype=real),
+        change: wp.array(dtype=real),
     ):
-        """The new pressure at a node from p* and its branches; `strength` is c S / M.
-
-        A branch w / (D s + E + F/s) is stepped by the trapezoidal rule, its flow q at half steps.
-        """
+        """(1 + G T) phi = right at a node, from its branches and p*; phi starts extrapolated."""
         node = first + wp.tid()
-        i = nodes[node]
         half = real(0.5) * time_step
-        gain = real(0.0)
-        drive = real(0.0)
+        share = real(0.0)
+        driven = real(0.0)
         for entry in range(starts[node], starts[node + 1]):
-            owner = surface[entry]
-            offset = branch_starts[owner]
-            for branch in range(branch_starts[owner + 1] - offset):
-                weight = strength[entry] * table[offset + branch, 0]
+            offset = branch_starts[surface[entry]]
+            for branch in range(branch_starts[surface[entry] + 1] - offset):
+                weight = real(0.5) * strength[entry] * table[offset + branch, 0]
                 inertia = table[offset + branch, 1] / time_step
                 resistance = real(0.5) * table[offset + branch, 2]
                 stiffness = real(0.5) * half * table[offset + branch, 3]
@@ -75,18 +78,72 @@ def kernels(dtype: torch.dtype) -> Any:
                     (inertia - resistance - stiffness) * old
                     - table[offset + branch, 3] * spring[entry, branch]
                 ) / whole
-                gain += weight * real(0.5) / whole
-                drive += weight * real(0.5) * (kept + old)
-        squared = time_step * time_step
-        guess = extrapolated * (real(2.0) * force[0, node] - force[1, node])
-        star = pressure[i] + squared * guess
-        share = half * gain
-        updated = (star - squared * drive + share * before[node]) / (real(1.0) + share)
+                share += weight / whole
+                driven += weight * (kept + old)
+        gain[node] = half * share
+        right[node] = time_step * time_step * driven + half * share * (
+            pressure[nodes[node]] - before[node]
+        )
+        pushes[node] = real(2.0) * latest[0, node] - latest[1, node]
+        change[node] = real(0.0)
+
+    @wp.kernel(module=home, enable_backward=False)
+    def sweep(
+        first: int,
+        starts: wp.array(dtype=wp.int32),
+        columns: wp.array(dtype=wp.int32),
+        values: wp.array(dtype=real),
+        diagonal: wp.array(dtype=real),
+        fraction: real,
+        momentum: real,
+        weight: real,
+        gain: wp.array(dtype=real),
+        right: wp.array(dtype=real),
+        pushes: wp.array(dtype=real),
+        change: wp.array(dtype=real),
+        updated: wp.array(dtype=real),
+    ):
+        """A Chebyshev step for (1 + G T) phi = right, T = 1 - fraction A, scaled by diagonal."""
+        node = first + wp.tid()
+        own = pushes[node]
+        pushed = own - fraction * smoothed(node, starts, columns, values, pushes)
+        whole = real(1.0) + gain[node] * (real(1.0) - fraction * diagonal[node])
+        rest = (right[node] - own - gain[node] * pushed) / whole
+        step = momentum * change[node] + weight * rest
+        change[node] = step
+        updated[node] = own + step
+
+    @wp.kernel(module=home, enable_backward=False)
+    def close(
+        first: int,
+        nodes: wp.array(dtype=wp.int32),
+        starts: wp.array(dtype=wp.int32),
+        surface: wp.array(dtype=wp.int32),
+        branch_starts: wp.array(dtype=wp.int32),
+        table: wp.array2d(dtype=real),
+        row_starts: wp.array(dtype=wp.int32),
+        columns: wp.array(dtype=wp.int32),
+        values: wp.array(dtype=real),
+        fraction: real,
+        time_step: real,
+        pushes: wp.array(dtype=real),
+        before: wp.array(dtype=real),
+        pressure: wp.array(dtype=real),
+        flow: wp.array2d(dtype=real),
+        spring: wp.array2d(dtype=real),
+        latest: wp.array2d(dtype=real),
+        rates: wp.array(dtype=real),
+    ):
+        """p <- p* - T phi at a node of the walls, and its branches a step on."""
+        node = first + wp.tid()
+        i = nodes[node]
+        half = real(0.5) * time_step
+        spread_out = smoothed(node, row_starts, columns, values, pushes)
+        updated = pressure[i] - pushes[node] + fraction * spread_out
         rate = (updated - before[node]) / (real(2.0) * time_step)
         for entry in range(starts[node], starts[node + 1]):
-            owner = surface[entry]
-            offset = branch_starts[owner]
-            for branch in range(branch_starts[owner + 1] - offset):
+            offset = branch_starts[surface[entry]]
+            for branch in range(branch_starts[surface[entry] + 1] - offset):
                 inertia = table[offset + branch, 1] / time_step
                 resistance = real(0.5) * table[offset + branch, 2]
                 stiffness = real(0.5) * half * table[offset + branch, 3]
@@ -95,17 +152,36 @@ def kernels(dtype: torch.dtype) -> Any:
                 new = (
                     (inertia - resistance - stiffness) * old
                     - table[offset + branch, 3] * spring[entry, branch]
-                ) / whole + rate / whole
+                    + rate
+                ) / whole
                 if inertia + stiffness == real(0.0):
                     new = real(0.0)  # a resistance alone has no state: its flow is rate / E
                 flow[entry, branch] = new
                 spring[entry, branch] = spring[entry, branch] + half * (new + old)
-        force[1, node] = force[0, node]
-        force[0, node] = drive + gain * rate
+        latest[1, node] = latest[0, node]
+        latest[0, node] = pushes[node]
         pressure[i] = updated
         rates[node] = rate
 
-    return hold_back, close
+    @wp.kernel(module=home, enable_backward=False)
+    def spread(
+        first: int,
+        skipped: int,
+        rows: wp.array(dtype=wp.int32),
+        starts: wp.array(dtype=wp.int32),
+        columns: wp.array(dtype=wp.int32),
+        values: wp.array(dtype=real),
+        fraction: real,
+        pushes: wp.array(dtype=real),
+        pressure: wp.array(dtype=real),
+    ):
+        """p <- p* + fraction (A phi) at a node beside the walls."""
+        row = skipped + first + wp.tid()
+        pressure[rows[row]] = pressure[rows[row]] + fraction * smoothed(
+            row, starts, columns, values, pushes
+        )
+
+    return keep, drive, sweep, close, spread
 
 
 @cache

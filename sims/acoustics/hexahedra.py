@@ -15,6 +15,7 @@ from torch import Tensor
 from geomopt.errors import InputError, as_tensor, check_indices, check_shape, check_tensor
 from sims.acoustics import trilinear
 from sims.acoustics.air import SPEED_OF_SOUND
+from sims.acoustics.coupling import Coupling, couple
 from sims.acoustics.element_numbering import SIDES, Numbering, side_nodes
 from sims.acoustics.element_search import located
 from sims.acoustics.mapped_operator import MappedOperator
@@ -191,6 +192,10 @@ class Hexahedra:
     ) -> None:
         """previous <- 2 p - previous + dt² a - (dt⁴/12) A a, with a = acceleration, all (N,)."""
         self.operator(pressure.dtype).advance(pressure, previous, acceleration, time_step)
+
+    def coupling(self, nodes: Tensor) -> Coupling:
+        """The columns of A at nodes (W,), ascending."""
+        return couple(nodes, self.mass, self.nodes, self.order, self.metric.__getitem__)
 
     def metric_sums(self, dtype: torch.dtype) -> Tensor:
         """Zeros for `metric_gradient` to add to, in the layout of its kernels."""

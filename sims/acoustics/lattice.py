@@ -14,6 +14,7 @@ from geomopt.errors import InputError
 from geomopt.launch import launch, warp_scalar
 from sims.acoustics.air import SPEED_OF_SOUND
 from sims.acoustics.bricks import MERGED, cut_bricks
+from sims.acoustics.coupling import Coupling, couple
 from sims.acoustics.lattice_kernels import cell_kernels
 from sims.acoustics.space import WallFaces
 from sims.acoustics.spectral import element, interpolation_weights
@@ -253,6 +254,22 @@ class Lattice:
     @property
     def _kernels(self) -> Any:
         return cell_kernels(warp_scalar(self.dtype))
+
+    def coupling(self, nodes: Tensor) -> Coupling:
+        """The columns of A at nodes (W,), ascending."""
+        return couple(nodes, self.mass, self.element_nodes, self.order, self._metric)
+
+    def _metric(self, elements: Tensor) -> Tensor:
+        """det(J) J⁻¹ J⁻ᵀ w (n, Q, 6) [m] of elements (n,)."""
+        cells = self._cells[elements.cpu()]
+        edges = torch.stack([e[cells[:, a]] for a, e in enumerate(self.grid.edges())], 1) / 2
+        weights = self.reference.weights
+        shares = torch.einsum("a,b,c->abc", weights, weights, weights).flatten()
+        metric = torch.zeros(len(cells), len(shares), 6, dtype=torch.float64)
+        for axis, place in enumerate((0, 3, 5)):
+            scale = edges.prod(1) / edges[:, axis].square()
+            metric[:, :, place] = scale[:, None] * shares
+        return metric.to(self.device)
 
     def element_of_node(self, node: int) -> str:
         """The smallest element at this node in words, with its place and size, for messages."""

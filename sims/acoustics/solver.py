@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -117,7 +117,6 @@ class Solver:
             steps,
             self.time_step,
             emitted=emitted,
-            extrapolated=not self.safe,
             watch=lambda step, field, _: self._look(step, field, loudness),
         )
 
@@ -125,7 +124,7 @@ class Solver:
         """The walls of the room, or others in their place, for the time loop."""
         room = self.room if walls is None else self.room.with_walls(walls)
         branches = branches_of(room.surfaces, room.walls, self.device)
-        return walls_of(self.space, self.boundary, branches, self.dtype)
+        return walls_of(self.space, self.boundary, branches, self.time_step, self.dtype, self.safe)
 
     def _positions(self, name: str, values: Any) -> Tensor:
         positions = as_tensor(
@@ -184,5 +183,3 @@ def peak_error(found: Tensor, exact: Tensor) -> tuple[float, float]:
         float(error.square().mean().sqrt() / peak),
         float(error.norm() / exact.double().norm()),
     )
-
-

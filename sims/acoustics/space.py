@@ -7,6 +7,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sims.acoustics.coupling import Coupling
+
 
 @dataclass(frozen=True)
 class WallFaces:
@@ -50,6 +52,10 @@ class Space(Protocol):
         self, pressure: Tensor, previous: Tensor, acceleration: Tensor, time_step: float
     ) -> None:
         """previous <- 2 p - previous + dt² a - (dt⁴/12) A a, with a = acceleration, all (N,)."""
+        ...
+
+    def coupling(self, nodes: Tensor) -> Coupling:
+        """The columns of A at nodes (W,), ascending."""
         ...
 
     def element_of_node(self, node: int) -> str:
