@@ -144,9 +144,7 @@ class WallState:
         return cls(zeros(2, count), *branches, *(zeros(count) for _ in range(7)))
 
 
-def close_walls(
-    walls: Walls, state: WallState, pressure: Tensor, time_step: float, rates: Tensor
-) -> None:
+def close_walls(walls: Walls, state: WallState, pressure: Tensor, time_step: float) -> None:
     """p <- p* - T φ with the branches a step on; `state.before` holds the pressure a step ago."""
     keep, drive, sweep, close, spread = kernels(pressure.dtype)
     del keep
@@ -173,7 +171,7 @@ def close_walls(
             walls.nodes, walls.starts, walls.surface, *branches, *coupled, walls.fraction,
             time_step, state.pushes, state.before,
         ],
-        [pressure, state.flow, state.spring, state.latest, rates],
+        [pressure, state.flow, state.spring, state.latest, state.rates],
     )  # fmt: skip
     beside = len(walls.rows) - count
     if walls.fraction:
@@ -192,6 +190,65 @@ class Stencils:
 Watch = Callable[[int, Tensor, Tensor], None]
 
 
+@dataclass(eq=False)
+class Motion:
+    """The sound after `step` steps: pressure and the one before it, (N,), and what moves the walls.
+
+    acceleration: (N,), that of the step that was taken last, between rigid walls.
+    """
+
+    step: int
+    pressure: Tensor
+    previous: Tensor
+    acceleration: Tensor
+    walls: WallState
+
+    @classmethod
+    def at_rest(cls, initial: Tensor, walls: Walls) -> Motion:
+        """At rest with an initial pressure (N,)."""
+        still = WallState.at_rest(walls)
+        return cls(0, initial.clone(), initial.clone(), torch.zeros_like(initial), still)
+
+    def kept(self) -> tuple[Tensor, ...]:
+        """Copies of what a later step depends on, for `resumed`."""
+        walls = self.walls
+        lasting = self.pressure, self.previous, walls.latest, walls.flow, walls.spring
+        return tuple(tensor.clone() for tensor in lasting)
+
+    @classmethod
+    def resumed(cls, step: int, kept: tuple[Tensor, ...], walls: Walls) -> Motion:
+        """The motion after `step` steps, of which `kept` was kept."""
+        motion = cls.at_rest(kept[0], walls)
+        motion.step, motion.previous = step, kept[1].clone()
+        state = motion.walls
+        state.latest, state.flow, state.spring = (tensor.clone() for tensor in kept[2:])
+        return motion
+
+
+def move(
+    space: Space, walls: Walls, motion: Motion, time_step: float, emitted: Stencils | None
+) -> None:
+    """Take one step."""
+    pressure, previous, acceleration = motion.pressure, motion.previous, motion.acceleration
+    space.accelerate(pressure, acceleration)
+    if emitted is not None:
+        emit, _ = sampling(pressure.dtype)
+        inputs = [motion.step, emitted.nodes, emitted.weights]
+        launch(emit, emitted.nodes.shape[1], inputs, [acceleration])
+    if motion.step == 0:
+        # from rest: half of the step that a mirrored past would give; the walls are at rest too
+        space.advance(pressure, previous, acceleration, time_step)
+        torch.add(previous, pressure, out=previous).mul_(0.5)
+    else:
+        keep, *_ = kernels(pressure.dtype)
+        launch(keep, len(walls.nodes), [walls.nodes, previous], [motion.walls.before])
+        space.advance(pressure, previous, acceleration, time_step)
+        if len(walls.nodes):
+            close_walls(walls, motion.walls, previous, time_step)
+    motion.previous, motion.pressure = pressure, previous
+    motion.step += 1
+
+
 def march(
     space: Space,
     walls: Walls,
@@ -201,45 +258,25 @@ def march(
     time_step: float,
     *,
     emitted: Stencils | None = None,
-    history: Tensor | None = None,
     watch: Watch | None = None,
+    follow: Callable[[Motion], None] | None = None,
 ) -> Tensor:
     """Pressure (steps + 1, R) at the receivers from the initial field (N,) at rest.
 
-    emitted: what a point adds to the acceleration of its nodes in each step. history: (steps, W),
-    filled with the rates of the walls' nodes. watch: called after each step with its number, the
-    new field and the one before.
+    emitted: what a point adds to the acceleration of its nodes in each step. watch: called after
+    each step with its number, the new field and the one before; follow: before the first step and
+    after each with all that moves.
     """
-    dtype, count = initial.dtype, len(walls.nodes)
-    keep, *_ = kernels(dtype)
-    emit, record = sampling(dtype)
-    state = WallState.at_rest(walls)
-    previous, pressure = initial.clone(), initial.clone()
-    acceleration = torch.zeros_like(initial)
+    _, record = sampling(initial.dtype)
+    motion = Motion.at_rest(initial, walls)
     out = initial.new_zeros(steps + 1, len(receivers.nodes))
-
-    def sample(step: int) -> None:
-        inputs = [step, receivers.nodes, receivers.weights, pressure]
+    while True:
+        inputs = [motion.step, receivers.nodes, receivers.weights, motion.pressure]
         launch(record, len(receivers.nodes), inputs, [out])
-
-    sample(0)
-    for step in range(steps):
-        space.accelerate(pressure, acceleration)
-        if emitted is not None:
-            inputs = [step, emitted.nodes, emitted.weights]
-            launch(emit, emitted.nodes.shape[1], inputs, [acceleration])
-        if step == 0:
-            # from rest: half of the step that a mirrored past would give; the walls are at rest too
-            space.advance(pressure, previous, acceleration, time_step)
-            torch.add(previous, pressure, out=previous).mul_(0.5)
-        else:
-            launch(keep, count, [walls.nodes, previous], [state.before])
-            space.advance(pressure, previous, acceleration, time_step)
-            if count:
-                rates = state.rates if history is None else history[step]
-                close_walls(walls, state, previous, time_step, rates)
-        previous, pressure = pressure, previous
-        sample(step + 1)
+        if follow is not None:
+            follow(motion)
+        if motion.step == steps:
+            return out
+        move(space, walls, motion, time_step, emitted)
         if watch is not None:
-            watch(step + 1, pressure, previous)
-    return out
+            watch(motion.step, motion.pressure, motion.previous)
