@@ -109,7 +109,7 @@ class Solver:
         steps = self.steps(duration)
         stencils = self._stencils("receivers", self._positions("receivers", receivers))
         initial, emitted, loudness = self._sound(source, steps)
-        return march(
+        pressure = march(
             self.space,
             self.walls(walls),
             initial,
@@ -119,6 +119,7 @@ class Solver:
             emitted=emitted,
             watch=lambda step, field, _: self._look(step, field, loudness),
         )
+        return pressure.T
 
     def walls(self, walls: Mapping[str, Wall] | Wall | None = None) -> Walls:
         """The walls of the room, or others in their place, for the time loop."""
