@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -115,7 +116,7 @@ def _thin(name: str, number: int, box: Tensor, tolerance: float) -> str:
 
 
 def _check_one_room(grid: BrickGrid) -> None:
-    labels, count = ndimage.label(grid.air.numpy())
+    labels, count = cast(tuple[np.ndarray, int], ndimage.label(grid.air.numpy()))
     if count == 0:
         raise InputError("furniture takes all of the room; leave some air between the bricks")
     if count == 1:

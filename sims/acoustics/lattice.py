@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
-from geomopt.launch import launch, warp_scalar
+from geomopt.launch import SPLIT_ABOVE, launch, warp_scalar
 from sims.acoustics.air import SPEED_OF_SOUND
 from sims.acoustics.bricks import MERGED, cut_bricks
 from sims.acoustics.coupling import Coupling, couple
 from sims.acoustics.lattice_kernels import cell_kernels
+from sims.acoustics.lattice_row_kernels import row_kernels
 from sims.acoustics.space import WallFaces
 from sims.acoustics.spectral import element, interpolation_weights
 
+WIDTHS = (16, 8, 4)  # lanes of a row launch
 FURNITURE = 6  # surfaces 0 to 5 are the sides
 
 
@@ -59,6 +61,7 @@ class Lattice:
         self.mass = self._masses().reshape(-1).to(self.device)
         self.faces = self._walls()
         self._tables = self._make_tables()
+        self._kernels, self._count, self._grain = self._launch_shape()
 
     def _node_line(self, line: Tensor) -> Tensor:
         low, edge = line[:-1, None], line.diff()[:, None]
@@ -74,35 +77,24 @@ class Lattice:
         return total
 
     def _make_tables(self) -> list[Tensor]:
-        """Weights along the axes, counts of coupled nodes, profiles of rows and their shares."""
-        order, stiffness = self.order, self.reference.stiffness
-        longest = max(self.shape)
-        below = torch.zeros((3, longest), dtype=torch.int32)
-        above = torch.zeros((3, longest), dtype=torch.int32)
-        weights = []
-        for axis, edge in enumerate(self.grid.edges()):
-            count = self.shape[axis]
-            mass = _spread(edge[:, None] / 2 * self.reference.weights).sum(0)
-            table = torch.zeros((count, 2 * order), dtype=torch.float64)
-            factor = -(SPEED_OF_SOUND**2) * (2 / edge)
-            for local in range(order + 1):
-                nodes = torch.arange(len(edge)) * order + local
-                scale = factor / mass[nodes]
-                for step in range(1, local + 1):
-                    table[nodes, step - 1] = scale * stiffness[local, local - step]
-                for step in range(1, order - local + 1):
-                    table[nodes, order + step - 1] = scale * stiffness[local, local + step]
-                if local > 0:
-                    below[axis, nodes] = local
-                if local < order:
-                    above[axis, nodes] = order - local
-            weights.append(table)
-        profiles, shares = self._shares()
-        numbers = [*weights, below, above, profiles, shares]
-        return [
-            table.to(self.device, self.dtype if table.is_floating_point() else None).contiguous()
-            for table in numbers
+        """What the kernels read, flat; see there."""
+        weights = [
+            _weights(edge, self.reference.weights, self.reference.stiffness, axis == 2)
+            for axis, edge in enumerate(self.grid.edges())
         ]
+        return [
+            table.to(self.device, self.dtype if table.is_floating_point() else None).reshape(-1)
+            for table in (*weights, *self._shares())
+        ]
+
+    def _launch_shape(self) -> tuple[Any, int, int]:
+        """Kernels, how many threads they want and how many of these are worth a core."""
+        scalar = warp_scalar(self.dtype)
+        nx, ny, nz = self.shape
+        widths = [width for width in WIDTHS if width <= nz]
+        if self.device.type == "cpu" and widths:
+            return row_kernels(scalar, widths[0]), nx, -(-SPLIT_ABOVE // (ny * nz))
+        return cell_kernels(scalar), nx * ny * nz, SPLIT_ABOVE
 
     def _shares(self) -> tuple[Tensor, Tensor]:
         """Which part of the one-dimensional weights counts at each node.
@@ -240,20 +232,18 @@ class Lattice:
 
     def accelerate(self, pressure: Tensor, out: Tensor) -> None:
         """out = -A pressure, both (N,)."""
-        inputs = [pressure, *self.shape[1:], *self._tables]
-        launch(self._kernels.accelerate, len(out), inputs, [out], split=True)
+        inputs = [pressure, *self.shape, self.order, *self._tables]
+        launch(self._kernels.accelerate, self._count, inputs, [out], split=True, grain=self._grain)
 
     def advance(
         self, pressure: Tensor, previous: Tensor, acceleration: Tensor, time_step: float
     ) -> None:
         """previous <- 2 p - previous + dt² a - (dt⁴/12) A a, with a = acceleration, all (N,)."""
         steps = [time_step**2, time_step**4 / 12]
-        inputs = [pressure, acceleration, *steps, *self.shape[1:], *self._tables]
-        launch(self._kernels.advance, len(previous), inputs, [previous], split=True)
-
-    @property
-    def _kernels(self) -> Any:
-        return cell_kernels(warp_scalar(self.dtype))
+        inputs = [pressure, acceleration, *steps, *self.shape, self.order, *self._tables]
+        launch(
+            self._kernels.advance, self._count, inputs, [previous], split=True, grain=self._grain
+        )
 
     def coupling(self, nodes: Tensor) -> Coupling:
         """The columns of A at nodes (W,), ascending."""
@@ -321,3 +311,31 @@ def _numbers(cells: Tensor, order: int, shape: Sequence[int], local: Sequence[Te
     x, y, z = (cells[:, axis, None] * order + steps for axis, steps in enumerate(local))
     rows = (x[:, :, None] * shape[1] + y[:, None, :]) * shape[2]
     return (rows[..., None] + z[:, None, None, :]).flatten(1)
+
+
+def _weights(edge: Tensor, quadrature: Tensor, stiffness: Tensor, by_offset: bool) -> Tensor:
+    """-c² K / M along one axis for neighbours of nodes, as the kernels want them.
+
+    (n, 2P): of the nodes below and above for a node between elements, of all P + 1 for one inside.
+    by_offset: (2P, n) instead, for the neighbours at -P .. -1, 1 .. P.
+    """
+    order = len(quadrature) - 1
+    mass = _spread(edge[:, None] / 2 * quadrature).sum(0)
+    numbers = torch.arange(len(edge)) * order
+    factor = -(SPEED_OF_SOUND**2) * 2 / edge
+    if by_offset:
+        table = torch.zeros((2 * order, len(mass)), dtype=torch.float64)
+    else:
+        table = torch.zeros((len(mass), 2 * order), dtype=torch.float64)
+    for local, other in product(range(order + 1), repeat=2):
+        nodes, step = numbers + local, other - local
+        values = factor * stiffness[local, other] / mass[nodes]
+        if step == 0:
+            continue
+        if by_offset:
+            table[order + step - (step > 0), nodes] = values
+        elif local == 0:
+            table[nodes, order + other - 1] = values
+        else:
+            table[nodes, other] = values
+    return table

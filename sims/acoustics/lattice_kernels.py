@@ -1,13 +1,14 @@
-"""Kernels of the wave operator on a lattice of bricks.
+"""Kernels of the wave operator on a lattice of bricks, one thread for each node.
 
 The stiffness is applied in difference form, as weights times (neighbour - node), so that the
 operator of a constant is zero to the last bit in any precision.
 
-Tables of an axis with n nodes: below, above (n,), how many nodes of the element below and above a
-node are coupled with it along the axis; weights (n, 2P), for the neighbours 1..P below and then
-1..P above. shares (profiles, 6, nz): how much of a weight counts at each node of a row, for below
-and above along x, y and z; 1 where all elements around are air, 0 outside of the room. profile
-(rows,): which of these profiles a row has, negative for a row without air.
+Tables, P the order: weights_x, weights_y (n, 2P), for a node between two elements those of the P
+nodes below and of the P above, for one inside of an element those of its P + 1 nodes with zero for
+itself. weights_z (2P, nz), for the neighbours at -P .. -1, 1 .. P. shares (profiles, 6, nz): how
+much of a weight counts at each node of a row, below and above along x, y and z; 1 where all
+elements around are air, 0 outside of the room. profiles (nx ny,): which of these a row has,
+negative for a row without air. All are given flat.
 """
 
 from functools import cache
@@ -19,47 +20,85 @@ import warp as wp
 
 @cache
 def cell_kernels(scalar: Any) -> SimpleNamespace:
-    """One thread for each node, for CUDA and for the ends of memory."""
-    home = wp.get_module(f"{__name__}.cells.{scalar.__name__}")
+    """The kernels of one precision, for CUDA and for rows that are too short for lanes."""
+    home = wp.get_module(f"{__name__}.{scalar.__name__}")
+
+    @wp.func(module=home)
+    def across(
+        field: wp.array(dtype=scalar),
+        node: int,
+        start: int,
+        stride: int,
+        count: int,
+        weights: wp.array(dtype=scalar),
+        place: int,
+    ):
+        centre = field[node]
+        total = scalar(0.0)
+        for step in range(count):
+            total += weights[place + step] * (field[start + step * stride] - centre)
+        return total
+
+    @wp.func(module=home)
+    def aside(
+        field: wp.array(dtype=scalar),
+        node: int,
+        stride: int,
+        order: int,
+        weights: wp.array(dtype=scalar),
+        number: int,
+        last: int,
+        shares: wp.array(dtype=scalar),
+        share: int,
+        nz: int,
+    ):
+        """The part of x or y: `number` along the axis."""
+        place = 2 * order * number
+        local = number % order
+        if local > 0:
+            start = node - local * stride
+            return shares[share] * across(field, node, start, stride, order + 1, weights, place)
+        total = scalar(0.0)
+        if number > 0:
+            start = node - order * stride
+            total = shares[share] * across(field, node, start, stride, order, weights, place)
+        if number < last:
+            bent = across(field, node, node + stride, stride, order, weights, place + order)
+            total += shares[share + nz] * bent
+        return total
 
     @wp.func(module=home)
     def along(
         field: wp.array(dtype=scalar),
         node: int,
+        start: int,
         stride: int,
-        weights: wp.array2d(dtype=scalar),
+        count: int,
+        weights: wp.array(dtype=scalar),
         place: int,
-        below: wp.array(dtype=wp.int32),
-        above: wp.array(dtype=wp.int32),
-        shares: wp.array3d(dtype=scalar),
-        profile: int,
-        axis: int,
-        k: int,
     ):
-        """The second difference along one axis."""
+        """The same along z; only what has a weight is read."""
         centre = field[node]
-        order = weights.shape[1] // 2
-        lower = scalar(0.0)
-        for step in range(below[place]):
-            lower += weights[place, step] * (field[node - (step + 1) * stride] - centre)
-        upper = scalar(0.0)
-        for step in range(above[place]):
-            upper += weights[place, order + step] * (field[node + (step + 1) * stride] - centre)
-        return shares[profile, 2 * axis, k] * lower + shares[profile, 2 * axis + 1, k] * upper
+        total = scalar(0.0)
+        for step in range(count):
+            weight = weights[place + step * stride]
+            if weight != scalar(0.0):
+                total += weight * (field[start + step] - centre)
+        return total
 
     @wp.func(module=home)
     def curve(
         field: wp.array(dtype=scalar),
         node: int,
+        nx: int,
         ny: int,
         nz: int,
-        weights_x: wp.array2d(dtype=scalar),
-        weights_y: wp.array2d(dtype=scalar),
-        weights_z: wp.array2d(dtype=scalar),
-        below: wp.array2d(dtype=wp.int32),
-        above: wp.array2d(dtype=wp.int32),
+        order: int,
+        weights_x: wp.array(dtype=scalar),
+        weights_y: wp.array(dtype=scalar),
+        weights_z: wp.array(dtype=scalar),
         profiles: wp.array(dtype=wp.int32),
-        shares: wp.array3d(dtype=scalar),
+        shares: wp.array(dtype=scalar),
     ):
         """-A of the field at one node."""
         row = node // nz
@@ -67,42 +106,34 @@ def cell_kernels(scalar: Any) -> SimpleNamespace:
         if profile < 0:
             return scalar(0.0)
         k = node % nz
-        x = along(
-            field, node, ny * nz, weights_x, row // ny, below[0], above[0], shares, profile, 0, k
-        )
-        y = along(field, node, nz, weights_y, row % ny, below[1], above[1], shares, profile, 1, k)
-        z = along(field, node, 1, weights_z, k, below[2], above[2], shares, profile, 2, k)
-        return x + y + z
+        share = 6 * profile * nz + k
+        total = aside(field, node, ny * nz, order, weights_x, row // ny, nx - 1, shares, share, nz)
+        share += 2 * nz
+        total += aside(field, node, nz, order, weights_y, row % ny, ny - 1, shares, share, nz)
+        share += 2 * nz
+        total += shares[share] * along(field, node, node - order, nz, order, weights_z, k)
+        bent = along(field, node, node + 1, nz, order, weights_z, k + order * nz)
+        return total + shares[share + nz] * bent
 
     @wp.kernel(module=home, enable_backward=False)
     def accelerate(
         first: int,
         pressure: wp.array(dtype=scalar),
+        nx: int,
         ny: int,
         nz: int,
-        weights_x: wp.array2d(dtype=scalar),
-        weights_y: wp.array2d(dtype=scalar),
-        weights_z: wp.array2d(dtype=scalar),
-        below: wp.array2d(dtype=wp.int32),
-        above: wp.array2d(dtype=wp.int32),
+        order: int,
+        weights_x: wp.array(dtype=scalar),
+        weights_y: wp.array(dtype=scalar),
+        weights_z: wp.array(dtype=scalar),
         profiles: wp.array(dtype=wp.int32),
-        shares: wp.array3d(dtype=scalar),
+        shares: wp.array(dtype=scalar),
         out: wp.array(dtype=scalar),
     ):
         """out = -A pressure."""
         node = first + wp.tid()
         out[node] = curve(
-            pressure,
-            node,
-            ny,
-            nz,
-            weights_x,
-            weights_y,
-            weights_z,
-            below,
-            above,
-            profiles,
-            shares,
+            pressure, node, nx, ny, nz, order, weights_x, weights_y, weights_z, profiles, shares
         )
 
     @wp.kernel(module=home, enable_backward=False)
@@ -112,31 +143,21 @@ def cell_kernels(scalar: Any) -> SimpleNamespace:
         acceleration: wp.array(dtype=scalar),
         square: scalar,
         quartic: scalar,
+        nx: int,
         ny: int,
         nz: int,
-        weights_x: wp.array2d(dtype=scalar),
-        weights_y: wp.array2d(dtype=scalar),
-        weights_z: wp.array2d(dtype=scalar),
-        below: wp.array2d(dtype=wp.int32),
-        above: wp.array2d(dtype=wp.int32),
+        order: int,
+        weights_x: wp.array(dtype=scalar),
+        weights_y: wp.array(dtype=scalar),
+        weights_z: wp.array(dtype=scalar),
         profiles: wp.array(dtype=wp.int32),
-        shares: wp.array3d(dtype=scalar),
+        shares: wp.array(dtype=scalar),
         previous: wp.array(dtype=scalar),
     ):
         """previous <- 2 p - previous + square a - quartic A a."""
         node = first + wp.tid()
         bent = curve(
-            acceleration,
-            node,
-            ny,
-            nz,
-            weights_x,
-            weights_y,
-            weights_z,
-            below,
-            above,
-            profiles,
-            shares,
+            acceleration, node, nx, ny, nz, order, weights_x, weights_y, weights_z, profiles, shares
         )
         p = pressure[node]
         previous[node] = p + ((p - previous[node]) + (square * acceleration[node] + quartic * bent))
