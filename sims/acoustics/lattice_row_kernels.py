@@ -11,17 +11,19 @@ from typing import Any
 
 import warp as wp
 
-# the sum over `count` neighbours, `stride` apart from `start` on, of lanes side by side
+# total + share times the sum over `count` neighbours, `stride` apart from `start` on
 ACROSS = """
     #pragma clang fp contract(fast)
     const auto* centre = field.data + node;
     const auto* other = field.data + start;
     const auto* weight = weights.data + place;
-    RESULT sum;
+    LANES sum;
     for (int step = 0; step < count; ++step, other += stride)
         for (int lane = 0; lane < WIDTH; ++lane)
             sum[lane] += weight[step] * (other[lane] - centre[lane]);
-    return sum;
+    for (int lane = 0; lane < WIDTH; ++lane)
+        total[lane] += shares.data[share + lane] * sum[lane];
+    return total;
 """
 # the same along the lanes; at the ends of memory only what has a weight is read
 ALONG = """
@@ -29,27 +31,40 @@ ALONG = """
     const auto* centre = field.data + node;
     const auto* other = field.data + start;
     const auto* weight = weights.data + place;
-    RESULT sum;
-    for (int step = 0; step < count; ++step, ++other, weight += stride)
-        for (int lane = 0; lane < WIDTH; ++lane)
-            if (!at_end || weight[lane] != 0)
+    LANES sum;
+    if (at_end)
+        for (int step = 0; step < count; ++step, ++other, weight += stride)
+            for (int lane = 0; lane < WIDTH; ++lane) {
+                if (weight[lane] != 0)
+                    sum[lane] += weight[lane] * (other[lane] - centre[lane]);
+            }
+    else
+        for (int step = 0; step < count; ++step, ++other, weight += stride)
+            for (int lane = 0; lane < WIDTH; ++lane)
                 sum[lane] += weight[lane] * (other[lane] - centre[lane]);
-    return sum;
-"""
-TAKE = """
-    RESULT taken;
     for (int lane = 0; lane < WIDTH; ++lane)
-        taken[lane] = field.data[node + lane];
-    return taken;
+        total[lane] += shares.data[share + lane] * sum[lane];
+    return total;
 """
-# lanes before `skip` belong to the block before
-PUT = """
+STORE = """
+    for (int lane = 0; lane < WIDTH; ++lane)
+        field.data[node + lane] = value[lane];
+"""
+# lanes before `skip` were stepped with the block before
+STEP = """
+    #pragma clang fp contract(fast)
+    const auto* p = pressure.data + node;
+    const auto* a = acceleration.data + node;
+    auto* old = previous.data + node;
+    LANES next;
+    for (int lane = 0; lane < WIDTH; ++lane)
+        next[lane] = p[lane] + ((p[lane] - old[lane]) + (square * a[lane] + quartic * bent[lane]));
     if (skip == 0)
         for (int lane = 0; lane < WIDTH; ++lane)
-            field.data[node + lane] = value[lane];
+            old[lane] = next[lane];
     else
         for (int lane = skip; lane < WIDTH; ++lane)
-            field.data[node + lane] = value[lane];
+            old[lane] = next[lane];
 """
 
 
@@ -58,14 +73,15 @@ def row_kernels(scalar: Any, width: int) -> SimpleNamespace:
     """The kernels of one precision, one thread for each x; rows have at least `width` nodes."""
     home = wp.get_module(f"{__name__}.{scalar.__name__}.{width}")
     lanes = wp.types.vector(width, scalar)
-    result = f"wp::vec_t<{width}, wp::{scalar.__name__}>"
-    across_code, along_code, take_code, put_code = (
-        code.replace("RESULT", result).replace("WIDTH", str(width))
-        for code in (ACROSS, ALONG, TAKE, PUT)
+    spelled = f"wp::vec_t<{width}, wp::{scalar.__name__}>"
+    across_code, along_code, store_code, step_code = (
+        code.replace("LANES", spelled).replace("WIDTH", str(width))
+        for code in (ACROSS, ALONG, STORE, STEP)
     )
 
     @wp.func_native(snippet=across_code)
     def across(
+        total: lanes,
         field: wp.array(dtype=scalar),
         node: int,
         start: int,
@@ -73,10 +89,13 @@ def row_kernels(scalar: Any, width: int) -> SimpleNamespace:
         count: int,
         weights: wp.array(dtype=scalar),
         place: int,
+        shares: wp.array(dtype=scalar),
+        share: int,
     ) -> lanes: ...
 
     @wp.func_native(snippet=along_code)
     def along(
+        total: lanes,
         field: wp.array(dtype=scalar),
         node: int,
         start: int,
@@ -84,17 +103,29 @@ def row_kernels(scalar: Any, width: int) -> SimpleNamespace:
         count: int,
         weights: wp.array(dtype=scalar),
         place: int,
+        shares: wp.array(dtype=scalar),
+        share: int,
         at_end: bool,
     ) -> lanes: ...
 
-    @wp.func_native(snippet=take_code)
-    def take(field: wp.array(dtype=scalar), node: int) -> lanes: ...
+    @wp.func_native(snippet=store_code)
+    def store(field: wp.array(dtype=scalar), node: int, value: lanes): ...
 
-    @wp.func_native(snippet=put_code)
-    def put(field: wp.array(dtype=scalar), node: int, value: lanes, skip: int): ...
+    @wp.func_native(snippet=step_code)
+    def step(
+        pressure: wp.array(dtype=scalar),
+        acceleration: wp.array(dtype=scalar),
+        bent: lanes,
+        square: scalar,
+        quartic: scalar,
+        previous: wp.array(dtype=scalar),
+        node: int,
+        skip: int,
+    ): ...
 
     @wp.func(module=home)
     def aside(
+        total: lanes,
         field: wp.array(dtype=scalar),
         node: int,
         stride: int,
@@ -107,21 +138,21 @@ def row_kernels(scalar: Any, width: int) -> SimpleNamespace:
         share: int,
         nz: int,
     ):
-        """The part of x or y: `number` along the axis, `local` within its element."""
+        """Add the part of x or y: `number` along the axis, `local` within its element."""
         place = 2 * order * number
         if local > 0:
             start = node - local * stride
-            bent = across(field, node, start, stride, order + 1, weights, place)
-            return wp.cw_mul(take(shares, share), bent)
-        total = lanes()
+            return across(
+                total, field, node, start, stride, order + 1, weights, place, shares, share
+            )
         if number > 0:
             start = node - order * stride
-            bent = across(field, node, start, stride, order, weights, place)
-            total = wp.cw_mul(take(shares, share), bent)
+            total = across(total, field, node, start, stride, order, weights, place, shares, share)
         if number < last:
             start = node + stride
-            bent = across(field, node, start, stride, order, weights, place + order)
-            total += wp.cw_mul(take(shares, share + nz), bent)
+            place += order
+            share += nz
+            total = across(total, field, node, start, stride, order, weights, place, shares, share)
         return total
 
     @wp.func(module=home)
@@ -146,15 +177,21 @@ def row_kernels(scalar: Any, width: int) -> SimpleNamespace:
         row = i * ny + j
         node = row * nz + k
         share = 6 * profile * nz + k
-        total = aside(field, node, ny * nz, order, weights_x, i, local_x, nx - 1, shares, share, nz)
+        total = aside(
+            lanes(), field, node, ny * nz, order, weights_x, i, local_x, nx - 1, shares, share, nz
+        )
         share += 2 * nz
-        total += aside(field, node, nz, order, weights_y, j, local_y, ny - 1, shares, share, nz)
+        total = aside(
+            total, field, node, nz, order, weights_y, j, local_y, ny - 1, shares, share, nz
+        )
         share += 2 * nz
         at_end = row == 0 or row == nx * ny - 1
-        bent = along(field, node, node - order, nz, order, weights_z, k, at_end)
-        total += wp.cw_mul(take(shares, share), bent)
-        bent = along(field, node, node + 1, nz, order, weights_z, k + order * nz, at_end)
-        return total + wp.cw_mul(take(shares, share + nz), bent)
+        total = along(
+            total, field, node, node - order, nz, order, weights_z, k, shares, share, at_end
+        )
+        share += nz
+        k += order * nz
+        return along(total, field, node, node + 1, nz, order, weights_z, k, shares, share, at_end)
 
     @wp.kernel(module=home, enable_backward=False)
     def accelerate(
@@ -199,7 +236,7 @@ def row_kernels(scalar: Any, width: int) -> SimpleNamespace:
                         shares,
                         profile,
                     )
-                put(out, row * nz + k, bent, 0)
+                store(out, row * nz + k, bent)
             local_y = wp.where(local_y == order - 1, 0, local_y + 1)
 
     @wp.kernel(module=home, enable_backward=False)
@@ -247,11 +284,16 @@ def row_kernels(scalar: Any, width: int) -> SimpleNamespace:
                         shares,
                         profile,
                     )
-                    node = row * nz + k
-                    p = take(pressure, node)
-                    rise = square * take(acceleration, node) + quartic * bent
-                    value = p + ((p - take(previous, node)) + rise)
-                    put(previous, node, value, block * wp.static(width) - k)
+                    step(
+                        pressure,
+                        acceleration,
+                        bent,
+                        square,
+                        quartic,
+                        previous,
+                        row * nz + k,
+                        block * wp.static(width) - k,
+                    )
             local_y = wp.where(local_y == order - 1, 0, local_y + 1)
 
     return SimpleNamespace(accelerate=accelerate, advance=advance)
