@@ -190,7 +190,7 @@ def from_absorption(
         level=_resistance(float(np.median(a)), random),
         low=abs(s[0]),
         high=abs(s[len(f) - 1]),
-        most=min(wall_fit.MOST_BRANCHES, max(1, len(f) // 2)),
+        most=min(wall_fit.MOST_BRANCHES, max(1, 2 * len(f) // 3)),
         tolerance=tolerance,
     )
     wall = _wall(branches, unit, name, None)

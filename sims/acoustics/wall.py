@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -57,7 +57,7 @@ class Wall:
     """
 
     branches: Tensor
-    weights: Tensor | None = None
+    weights: Any = None
     name: str = "wall"
     fit_error: FitError | None = None
 
@@ -113,12 +113,12 @@ class Wall:
         check_shape("impedance", value, ())
         if not bool((value > 0) & value.isfinite()):
             raise InputError(
-                f"impedance must be {remedy}, got {float(value):g}; a wall that does not move is "
+                f"impedance must be {remedy}, got {float(value.detach()):g}; a wall that does not move is "
                 "Wall.rigid()"
             )
         zero = torch.zeros_like(value)
         branch = torch.stack((zero, value / CHARACTERISTIC_IMPEDANCE, zero))
-        return Wall(branch[None], name=f"{float(value):g} Pa s/m")
+        return Wall(branch[None], name=f"{float(value.detach()):g} Pa s/m")
 
     @staticmethod
     def miki(
@@ -205,20 +205,12 @@ class Wall:
             )
         return Wall(
             torch.cat([wall.branches for wall, _ in pairs]),
-            torch.cat(
-                [wall.all_weights * share for (wall, _), share in zip(pairs, shares, strict=True)]
-            ),
+            torch.cat([w.weights * share for (w, _), share in zip(pairs, shares, strict=True)]),
             name=" + ".join(
                 f"{float(share):.3g} {wall.name}"
                 for (wall, _), share in zip(pairs, together, strict=True)
             ),
         )
-
-    @property
-    def all_weights(self) -> Tensor:
-        """The weights (M,), which the constructor always sets."""
-        assert self.weights is not None
-        return self.weights
 
     def renamed(self, name: str) -> Wall:
         """The same wall under another name."""
@@ -234,7 +226,7 @@ class Wall:
         over = torch.where(
             sprung, s / (mass * s**2 + damping * s + stiff), _free(mass, damping, s, sprung)
         )
-        return (self.all_weights * over).sum(dim=-1)
+        return (self.weights * over).sum(dim=-1)
 
     def admittance(self, frequencies: object) -> Tensor:
         """Normalised admittance y = rho c v_n / p at frequencies (...) [Hz], complex128.
@@ -264,6 +256,30 @@ class Wall:
         return plane_waves.absorption(self.admittance(frequencies), angle)
 
 
+def to_parameters(wall: Wall, floor: float = 1e-6) -> Tensor:
+    """Logarithms (M, 3) of the branches in units of 1 kHz, an optimiser's unconstrained variables.
+
+    log(D W), log(E), log(F / W) with W = 2 pi 1000 rad/s: of like size, and any value of them is a
+    passive wall. floor: what stands for an element that is 0, of which there is no logarithm.
+    """
+    return torch.log(torch.clamp(wall.branches * _units(wall.branches), min=floor))
+
+
+def from_parameters(parameters: Tensor, like: Wall | None = None) -> Wall:
+    """The wall of `to_parameters`, differentiable; weights and name are those of `like`."""
+    branches = torch.exp(parameters.to(torch.float64)) / _units(parameters)
+    if like is None:
+        return Wall(branches)
+    return Wall(branches, like.weights, like.name)
+
+
+def _units(values: Tensor) -> Tensor:
+    kilohertz = 2.0 * math.pi * 1000.0
+    return torch.tensor(
+        [kilohertz, 1.0, 1.0 / kilohertz], dtype=torch.float64, device=values.device
+    )
+
+
 def _free(mass: Tensor, damping: Tensor, s: Tensor, sprung: Tensor) -> Tensor:
     """1 / (D s + E) where a branch has no spring; 1 in the others, whose value is not taken."""
     return 1.0 / torch.where(sprung, torch.ones_like(s), mass * s + damping)
@@ -284,5 +300,5 @@ def _checked_angle(angle: object) -> float:
 
 def _check_each(name: str, values: Tensor, good: Tensor, allowed: str) -> None:
     if not bool(good.all()):
-        wrong = float(values.detach()[~good].flatten()[0]) if values.ndim else float(values)
-        raise InputError(f"{name} must be {allowed}, got {wrong:g}")
+        wrong = values.detach().flatten()[~good.flatten()][0]
+        raise InputError(f"{name} must be {allowed}, got {float(wrong):g}")

@@ -20,11 +20,13 @@ Residual = Callable[[Array], tuple[Array, Array]]
 DISSIPATION = 0.3  # weight of the relative error of Re y beside that of y
 LEAST_DISSIPATION = 0.02  # share of y below which Re y is not resolved
 STARTS = 24
-ITERATIONS = 120
+SCOUTING = 30  # iterations of all starts, of which the best are then carried on
+FINALISTS = 6
+ITERATIONS = 150
 MOST_BRANCHES = 5
 # e^±23: one part in 1e10, beyond which a mass, damper or spring has no effect on a sum
 LARGEST_LOGARITHM = 23.0
-WORTH_A_BRANCH = 0.8  # a further branch has to bring the error below this share
+WORTH_A_BRANCH = 0.7  # a further branch has to bring the sum of squares below this share
 NEGLIGIBLE = 1e-7  # change of the residuals below which an element of a branch is left out
 
 
@@ -83,7 +85,7 @@ def of_impedance(s: Complex, target: Complex) -> Residual:
     return residual
 
 
-def descend(residual: Residual, starts: Array, iterations: int = ITERATIONS) -> tuple[Array, Array]:
+def descend(residual: Residual, starts: Array, iterations: int) -> tuple[Array, Array]:
     """Levenberg-Marquardt from each of the starts (S, P): the points reached, and their costs."""
     points = starts
     errors, rows = residual(points)
@@ -91,8 +93,9 @@ def descend(residual: Residual, starts: Array, iterations: int = ITERATIONS) -> 
     damping = np.full(len(points), 1e-2)
     diagonal = np.arange(points.shape[1])
     for _ in range(iterations):
-        normal = np.einsum("ski,skj->sij", rows, rows)
-        gradient = np.einsum("ski,sk->si", rows, errors)
+        across = rows.transpose(0, 2, 1)
+        normal = across @ rows
+        gradient = (across @ errors[..., None])[..., 0]
         # the small constant keeps an element without effect, whose row is zero, where it is
         normal[:, diagonal, diagonal] += damping[:, None] * (normal[:, diagonal, diagonal] + 1e-9)
         step = np.linalg.solve(normal, -gradient[..., None])[..., 0]
@@ -139,10 +142,10 @@ def fit(
     """Branches (M, 3), with the fewest that bring `score` below the tolerance, at most `most`.
 
     score: the largest error that counts, of logarithms (1, 3 M). low, high: the angular frequencies
-    of the data, in the units of the residual's s. Where no count meets the tolerance, the one with
-    the smallest score, less the branches that were worth little.
+    of the data, in the units of the residual's s. Where no count meets the tolerance, the most
+    that are each worth adding.
     """
-    best, best_score = None, np.inf
+    best, least = None, np.inf
     for count in range(1, most + 1):
         starts = starting_points(count, level, low, high)
         if best is not None and best.shape[1] == 3 * (count - 1):
@@ -150,13 +153,12 @@ def fit(
             added = starts[: STARTS // 2, :3] + np.array([np.log(4.0)] * 3)
             kept = np.repeat(best, len(added), axis=0)
             starts = np.concatenate((np.concatenate((kept, added), axis=1), starts))
-        points, costs = descend(residual, starts)
-        point = points[np.argmin(costs)][None]
-        found = score(point)
-        if found < WORTH_A_BRANCH * best_score:
-            best, best_score = point, found
-        if best_score < tolerance:
-            break
+        points, costs = descend(residual, starts, SCOUTING)
+        points, costs = descend(residual, points[np.argsort(costs)[:FINALISTS]], ITERATIONS)
+        if costs.min() < WORTH_A_BRANCH * least:
+            best, least = points[np.argmin(costs)][None], costs.min()
+            if score(best) < tolerance:
+                break
     if best is None:
         raise RuntimeError("no start of the fit gave a finite error")
     return without_idle_elements(residual, best)

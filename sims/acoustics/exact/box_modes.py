@@ -126,7 +126,7 @@ def _by_wall(walls: Admittance | Mapping[str, Admittance]) -> dict[str, Admittan
 
 def _followed(size: Tensor, walls: dict[str, Admittance], indices: Tensor, speed: float) -> Tensor:
     """Unknowns (n, 4), the squared wavenumbers and s, with the admittance raised from 0 to 1."""
-    squared = (math.pi * indices / size).to(torch.complex128) ** 2
+    squared = (math.pi * indices.double() / size).to(torch.complex128) ** 2
     s = 1j * speed * squared.sum(dim=1, keepdim=True).sqrt()
     unknowns = torch.cat((squared, s), dim=1)
     share = torch.zeros(len(indices), dtype=torch.float64, device=size.device)

@@ -55,8 +55,8 @@ def image_sum(
     Raises InputError for positions outside of the box, negative times, and times so late that
     more than 3e7 images are heard: `rigid_modes` gives the same field there.
     """
-    size, start, points, when = _checked(lengths, source, receivers, times, width)
-    reach = REACH * float(width)
+    size, start, points, when, wide = _checked(lengths, source, receivers, times, width)
+    reach = REACH * wide
     if not len(when) or not len(points):
         return points.new_zeros(len(points), len(when))
     squared, listener = _images(size, start, points, speed * float(when.detach().max()) + reach)
@@ -89,31 +89,39 @@ def rigid_modes(
     a factor 2 for each index above 0. Modes are left out where exp(-(k w)²/4) is below the cutoff.
     Cheaper than images for many receivers and for late times. Differentiable in the same.
     """
-    size, start, points, when = _checked(lengths, source, receivers, times, width)
+    size, start, points, when, wide = _checked(lengths, source, receivers, times, width)
     if not 0 < cutoff < 1:
         raise InputError(f"cutoff must be between 0 and 1, got {cutoff!r}")
-    highest = 2.0 * math.sqrt(-math.log(cutoff)) / float(width)
-    counts = [int(float(length) * highest / math.pi) + 1 for length in size.detach()]
-    grid = torch.cartesian_prod(*(torch.arange(n, device=size.device) for n in counts))
-    wavenumbers = math.pi * grid / size.detach()
-    grid = grid[(wavenumbers**2).sum(dim=1) <= highest**2]
-    steps = math.pi * grid / size
-    squared = (steps**2).sum(dim=1)
+    highest = 2.0 * math.sqrt(-math.log(cutoff)) / wide
+    # a double for each index: a product of integers and numbers is of single precision
+    along = [
+        torch.arange(int(float(length) * highest / math.pi) + 1, device=size.device).double()
+        for length in size.detach()
+    ]
+    steps = [math.pi * n / length for n, length in zip(along, size, strict=True)]
+    grid = torch.cartesian_prod(*(torch.arange(len(n), device=size.device) for n in along))
+    squared = torch.stack([step[grid[:, axis]] ** 2 for axis, step in enumerate(steps)]).sum(dim=0)
+    kept = squared <= highest**2
+    grid, squared = grid[kept], squared[kept]
     # the first mode is constant; its root has no slope
     still = torch.zeros_like(squared)
     still[0] = 1.0
     number = torch.sqrt(squared + still) - still
-    multiplicity = 2.0 ** (grid > 0).sum(dim=1)
+    multiplicity = torch.exp2((grid > 0).sum(dim=1).double())
     factor = amplitude * (math.sqrt(math.pi) * width) ** 3 / size.prod()
     weights = factor * multiplicity * torch.exp(-squared * width**2 / 4.0)
-    here = torch.cos(points[:, None, :] * steps).prod(dim=-1)
-    there = torch.cos(start * steps).prod(dim=-1)
-    return (here * (there * weights)) @ torch.cos(speed * number[:, None] * when)
+    for axis, step in enumerate(steps):
+        weights = weights * torch.cos(start[axis] * step)[grid[:, axis]]
+    shapes = weights.expand(len(points), -1)
+    for axis, step in enumerate(steps):
+        shapes = shapes * torch.cos(points[:, axis, None] * step)[:, grid[:, axis]]
+    return shapes @ torch.cos(speed * number[:, None] * when)
 
 
 def _checked(
     lengths: object, source: object, receivers: object, times: object, width: float | Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+    """The places and times as tensors, and the width as a number."""
     given = (("lengths", lengths, (3,)), ("source", source, (3,)))
     given += (("receivers", receivers, (None, 3)), ("times", times, (None,)))
     values = []
@@ -134,10 +142,11 @@ def _checked(
                 f"{places[outside][0].tolist()}"
             )
     if bool((when < 0).any()):
-        raise InputError(f"times must be at least 0 s, got {float(when.min()):g}")
-    if not 0 < float(width) < math.inf:
-        raise InputError(f"width must be positive and finite [m], got {float(width):g}")
-    return size, start, points, when
+        raise InputError(f"times must be at least 0 s, got {float(when.detach().min()):g}")
+    wide = float(as_tensor("width", width, "a number [m]", dtype=torch.float64).detach())
+    if not 0 < wide < math.inf:
+        raise InputError(f"width must be positive and finite [m], got {wide:g}")
+    return size, start, points, when, wide
 
 
 def _images(size: Tensor, source: Tensor, points: Tensor, reach: float) -> tuple[Tensor, Tensor]:
@@ -151,7 +160,7 @@ def _images(size: Tensor, source: Tensor, points: Tensor, reach: float) -> tuple
     tables = []
     for axis in range(3):
         most = math.ceil(reach / (2.0 * float(size[axis]))) + 1
-        shifts = torch.arange(-most, most + 1, device=size.device)
+        shifts = torch.arange(-most, most + 1, dtype=torch.float64, device=size.device)
         images = torch.cat(
             (2.0 * shifts * size[axis] + source[axis], 2.0 * shifts * size[axis] - source[axis])
         )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sims.acoustics.air import SPEED_OF_SOUND
 
-LARGE_ADMITTANCE = 8.0  # above, terms of the closed form cancel, and few nodes integrate exactly
+LARGE_ADMITTANCE = 2.0  # above, terms of the closed form cancel, and few nodes integrate exactly
 
 
 def reflection(admittance: Tensor, angle: float = 0.0) -> Tensor:
