@@ -124,10 +124,6 @@ CURVED = {
     "dome": (dome, 0.25, 0.02),
     "cylinder": (cylinder, 0.25, 0.015),
 }
-    "sphere": (sphere, 0.16, 0.02),
-    "dome": (dome, 0.25, 0.02),
-    "cylinder": (cylinder, 0.25, 0.015),
-}
 
 
 @pytest.mark.parametrize("name", CURVED)
