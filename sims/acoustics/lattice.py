@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import product
@@ -21,6 +22,7 @@ from sims.acoustics.space import WallFaces
 from sims.acoustics.spectral import element, interpolation_weights
 
 WIDTHS = (16, 8, 4)  # lanes of a row launch
+MOST_NODES = 2**31  # the kernels count in 32 bits
 FURNITURE = 6  # surfaces 0 to 5 are the sides
 
 
@@ -57,6 +59,11 @@ class Lattice:
         self._lines = [self._node_line(line) for line in self.grid.lines]
         x, y, z = self._lines
         self.shape = (len(x), len(y), len(z))
+        if math.prod(self.shape) >= MOST_NODES:
+            raise InputError(
+                f"the room would have {' x '.join(map(str, self.shape))} nodes; lower fmax or "
+                "nodes_per_wavelength, or take a smaller room"
+            )
         self.points = torch.cartesian_prod(x, y, z).to(self.device)
         self.mass = self._masses().reshape(-1).to(self.device)
         self.faces = self._walls()
