@@ -23,7 +23,7 @@ from sims.acoustics.wall import FitError, Wall
 Array = wall_fit.Array
 
 POINTS = 80  # frequencies at which a formula is sampled
-PER_OCTAVE = 6  # points between the bands of an absorption table
+PER_OCTAVE = 4  # points between the bands of an absorption table
 BETWEEN = 0.15  # weight of these beside the bands themselves
 DISSIPATION_OVER_REFLECTION = 10.0  # an error of 0.002 in R counts as one of 2 % in Re y
 RESOLVED = 0.01  # absorption that is added before errors are taken relative to it

@@ -113,8 +113,8 @@ class Wall:
         check_shape("impedance", value, ())
         if not bool((value > 0) & value.isfinite()):
             raise InputError(
-                f"impedance must be {remedy}, got {float(value.detach()):g}; a wall that does not move is "
-                "Wall.rigid()"
+                f"impedance must be {remedy}, got {float(value.detach()):g}; a wall that does not "
+                "move is Wall.rigid()"
             )
         zero = torch.zeros_like(value)
         branch = torch.stack((zero, value / CHARACTERISTIC_IMPEDANCE, zero))

@@ -101,9 +101,9 @@ def mode_indices(lengths: object, frequency: float, speed: float = SPEED_OF_SOUN
         raise InputError(f"lengths must be positive and finite [m], got {size.tolist()}")
     if not 0 < frequency < math.inf:
         raise InputError(f"frequency must be positive and finite [Hz], got {frequency!r}")
-    counts = [int(2.0 * frequency * float(length) / speed) + 1 for length in size]
+    counts = [int(2.0 * frequency * float(length) / speed) + 1 for length in size.detach()]
     grid = torch.cartesian_prod(*(torch.arange(n) for n in counts))[1:]
-    own = 0.5 * speed * (grid / size.cpu()).norm(dim=1)
+    own = 0.5 * speed * (grid / size.detach().cpu()).norm(dim=1)
     order = torch.argsort(own, stable=True)
     return grid[order[: int((own < frequency).sum())]]
 

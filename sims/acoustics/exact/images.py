@@ -65,7 +65,7 @@ def image_sum(
     chunks = []
     for chunk in order.split(TIMES_TOGETHER):
         now = when[chunk]
-        first, last = speed * float(now[0]), speed * float(now[-1])
+        first, last = (speed * float(now[end].detach()) for end in (0, -1))
         heard = ((distances > first - reach) & (distances < last + reach)).nonzero().squeeze(1)
         parts = _pulse(squared[heard, None] / width**2, speed * now / width, both=first < reach)
         chunks.append(points.new_zeros(len(points), len(now)).index_add(0, listener[heard], parts))
@@ -159,7 +159,7 @@ def _images(size: Tensor, source: Tensor, points: Tensor, reach: float) -> tuple
         )
     tables = []
     for axis in range(3):
-        most = math.ceil(reach / (2.0 * float(size[axis]))) + 1
+        most = math.ceil(reach / (2.0 * float(size[axis].detach()))) + 1
         shifts = torch.arange(-most, most + 1, dtype=torch.float64, device=size.device)
         images = torch.cat(
             (2.0 * shifts * size[axis] + source[axis], 2.0 * shifts * size[axis] - source[axis])
