@@ -15,8 +15,9 @@ nodes. With Z = H⁻¹ the impedance D d/dt + E + F ∫ of a branch, the derivat
     in W   Σ M R Hᵀ ψ                 in Z   -Σ M W R Zᵀ_θ Hᵀ Hᵀ ψ
 
 so that they need the history of the rates alone, not that of the branches: a second filter takes
-the first one's output. Those in the initial field are M μ⁰, in emitted amounts M dt² T μ, and in
-the stiffness K of A = c² M⁻¹ K a sum over the steps of -c² dt² T μ pᵀ - c² dt⁴/12 μ (-A p + s - f)ᵀ
+the first one's output. Those in the initial field are M μ of the steps in which it comes up, in
+emitted amounts M dt² T μ, and in the stiffness K of A = c² M⁻¹ K a sum over the steps of
+-c² dt² T μ pᵀ - c² dt⁴/12 μ (-A p + s - f)ᵀ
 (reverse sweeps of discrete schemes: Griewank and Walther, Evaluating Derivatives, 2008, chapter 3).
 """
 
@@ -33,7 +34,7 @@ from geomopt.launch import launch
 from sims.acoustics.adjoint_kernels import kernels
 from sims.acoustics.checkpoints import GradientMemory, Kept, Recording
 from sims.acoustics.hexahedra import Hexahedra
-from sims.acoustics.marching import Stencils, Walls, Watch, march
+from sims.acoustics.marching import KICKS, Stencils, Walls, Watch, march
 from sims.acoustics.shape_adjoint import ShapeSweep
 from sims.acoustics.space import Space
 from sims.acoustics.wall_adjoint import WallSweep, nodes_of_entries
@@ -211,37 +212,35 @@ def sweep_back(
         emitted = torch.zeros_like(run.emitted.weights)
     asked = residual.new_zeros(residual.shape[1], len(listeners.nodes))
 
+    came_up = torch.zeros_like(run.initial)
+    # by steps of the loop, of which the first one leads to time 0; what is heard there is `initial`
+    at_once, residual = residual[0], torch.cat([torch.zeros_like(residual[:2]), residual[1:]])
+
     def inject(step: int) -> None:
         by_node = [listeners.nodes, listeners.starts, listeners.receivers, listeners.weights]
         launch(tools.inject, len(listeners.nodes), [step, *by_node, residual], [field])
 
-    inject(run.steps)
+    inject(run.steps + 1)
     for index in reversed(range(len(recording.bounds) - 1)):
         segment = recording.segment(index)
         for step in reversed(range(segment.start, segment.stop)):
             space.accelerate(field, acceleration)
-            part = 1.0 if step else 0.5  # the first step is half of one
-            if step:
-                walls.close(field, previous, acceleration, segment.rates, step - segment.start)
-            else:
-                walls.leave(previous)
-            if emitted is not None and run.emitted is not None:
-                given = [step, run.emitted.nodes, part * square, part * quartic]
+            walls.close(field, previous, acceleration, segment.rates, step - segment.start)
+            if step in KICKS:
+                came_up.add_(field, alpha=KICKS[step])
+            if emitted is not None and run.emitted is not None and step:
+                given = [step - 1, run.emitted.nodes, square, quartic]
                 launch(tools.collect, emitted.shape[1], [*given, field, acceleration], [emitted])
             if shape is not None:
-                shape.add(field, acceleration, segment, step, part)
-            if step == 0:
-                previous.mul_(2)
+                shape.add(field, acceleration, segment, step, run.initial)
             space.advance(field, previous, acceleration, time_step)
-            if step == 0:
-                previous.mul_(0.5)
             field, previous = previous, field
             inject(step)
         if wanted.weights:
             asked += residual[segment.start + 1 : segment.stop + 1].T @ segment.heard
     weights = None
     if wanted.weights:
-        asked += residual[0][:, None] * run.initial[listeners.nodes.long()]
+        asked += at_once[:, None] * run.initial[listeners.nodes.long()]
         weights = asked.gather(1, listeners.place)
     if emitted is not None and run.emitted is not None:
         emitted = (emitted * mass[run.emitted.nodes.long()]).to(residual.dtype)
@@ -251,7 +250,11 @@ def sweep_back(
         metric = shape.metric() if wanted.metric else None
         of_mass = shape.mass.double()
         _add_powers(of_mass, run, emitted, strength)
-    initial = (field * mass).to(residual.dtype) if wanted.initial else None
+    initial = None
+    if wanted.initial:
+        heard_at_once = (at_once[:, None] * run.receivers.weights).flatten()
+        initial = came_up * mass.to(residual.dtype)
+        initial.index_add_(0, run.receivers.nodes.flatten().long(), heard_at_once)
     return [initial, weights, emitted, strength, table, metric, of_mass]
 
 

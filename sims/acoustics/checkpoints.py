@@ -2,7 +2,7 @@
 
 A run is cut into segments of steps. Of the last one all that the reverse sweep reads is kept as the
 run passes; the others are run again when the sweep comes to them, from states that were kept (the
-first from the initial field), into the same memory (Griewank, Optim. Methods Softw. 1 (1992) 35,
+first from silence), into the same memory (Griewank, Optim. Methods Softw. 1 (1992) 35,
 with one level).
 """
 
@@ -76,7 +76,7 @@ def segments(
     """
 
     def needed(count: int, length: int) -> int:
-        # the first segment goes on from the initial field, the last one is not run again
+        # the first segment goes on from silence, the last one is not run again
         return fixed + length * of_step + max(count - 2, 0) * of_state
 
     counts = range(1, max(steps, 1) + 1)
@@ -109,6 +109,7 @@ class Recording:
         limit: float,
     ) -> None:
         """fixed: numbers that the sweep works with in any case. limit: of the full history."""
+        steps += 1  # the one to time 0
         self.space, self.walls, self.emitted = space, walls, emitted
         self.initial, self.time_step, self.kept = initial, time_step, kept
         nodes, count = len(initial), len(walls.nodes)
@@ -117,7 +118,7 @@ class Recording:
         of_state = 2 * nodes + 2 * count + 2 * len(walls.strength) * walls.most
         # to run again takes fields of its own
         fixed += 2 * nodes * kept.fields + (3 * nodes if of_step else 0)
-        full = nodes * (steps + 1)
+        full = nodes * steps
         self.bounds, longest = segments(steps, of_step, of_state, fixed, limit * full)
         self.states: dict[int, tuple[Tensor, ...]] = {}
         self._held = len(self.bounds) - 2
@@ -164,7 +165,7 @@ class Recording:
         return Motion.resumed(max(earlier), self.states[max(earlier)], self.walls)
 
     def _move(self, motion: Motion) -> None:
-        move(self.space, self.walls, motion, self.time_step, self.emitted)
+        move(self.space, self.walls, motion, self.time_step, self.initial, self.emitted)
 
     def _note(self, motion: Motion, start: int) -> None:
         kept, row = self.kept, motion.step - start - 1

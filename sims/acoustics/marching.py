@@ -188,11 +188,15 @@ class Stencils:
 
 
 Watch = Callable[[int, Tensor, Tensor], None]
+# of the initial field, that the first and the third step put in: between rigid walls the start from
+# rest that a mirrored past gives, and everywhere the answer to an impulse, which walls feel too
+KICKS = {0: 0.5, 2: -0.5}
 
 
 @dataclass(eq=False)
 class Motion:
-    """The sound after `step` steps: pressure and the one before it, (N,), and what moves the walls.
+    """The sound after `step` steps, of which the first one leads to time 0: pressure and the one
+    before it, (N,), and what moves the walls.
 
     acceleration: (N,), that of the step that was taken last, between rigid walls.
     """
@@ -204,10 +208,10 @@ class Motion:
     walls: WallState
 
     @classmethod
-    def at_rest(cls, initial: Tensor, walls: Walls) -> Motion:
-        """At rest with an initial pressure (N,)."""
-        still = WallState.at_rest(walls)
-        return cls(0, initial.clone(), initial.clone(), torch.zeros_like(initial), still)
+    def at_rest(cls, like: Tensor, walls: Walls) -> Motion:
+        """Silence in a field like (N,)."""
+        fields = (torch.zeros_like(like) for _ in range(3))
+        return cls(0, *fields, WallState.at_rest(walls))
 
     def kept(self) -> tuple[Tensor, ...]:
         """Copies of what a later step depends on, for `resumed`."""
@@ -219,32 +223,34 @@ class Motion:
     def resumed(cls, step: int, kept: tuple[Tensor, ...], walls: Walls) -> Motion:
         """The motion after `step` steps, of which `kept` was kept."""
         motion = cls.at_rest(kept[0], walls)
-        motion.step, motion.previous = step, kept[1].clone()
+        motion.step, motion.pressure, motion.previous = step, kept[0].clone(), kept[1].clone()
         state = motion.walls
         state.latest, state.flow, state.spring = (tensor.clone() for tensor in kept[2:])
         return motion
 
 
 def move(
-    space: Space, walls: Walls, motion: Motion, time_step: float, emitted: Stencils | None
+    space: Space,
+    walls: Walls,
+    motion: Motion,
+    time_step: float,
+    initial: Tensor,
+    emitted: Stencils | None,
 ) -> None:
-    """Take one step."""
+    """Take one step; `initial` (N,) comes in by the `KICKS`."""
     pressure, previous, acceleration = motion.pressure, motion.previous, motion.acceleration
     space.accelerate(pressure, acceleration)
-    if emitted is not None:
+    if emitted is not None and motion.step:
         emit, _ = sampling(pressure.dtype)
-        inputs = [motion.step, emitted.nodes, emitted.weights]
+        inputs = [motion.step - 1, emitted.nodes, emitted.weights]
         launch(emit, emitted.nodes.shape[1], inputs, [acceleration])
-    if motion.step == 0:
-        # from rest: half of the step that a mirrored past would give; the walls are at rest too
-        space.advance(pressure, previous, acceleration, time_step)
-        torch.add(previous, pressure, out=previous).mul_(0.5)
-    else:
-        keep, *_ = kernels(pressure.dtype)
-        launch(keep, len(walls.nodes), [walls.nodes, previous], [motion.walls.before])
-        space.advance(pressure, previous, acceleration, time_step)
-        if len(walls.nodes):
-            close_walls(walls, motion.walls, previous, time_step)
+    keep, *_ = kernels(pressure.dtype)
+    launch(keep, len(walls.nodes), [walls.nodes, previous], [motion.walls.before])
+    space.advance(pressure, previous, acceleration, time_step)
+    if motion.step in KICKS:
+        previous.add_(initial, alpha=KICKS[motion.step])
+    if len(walls.nodes):
+        close_walls(walls, motion.walls, previous, time_step)
     motion.previous, motion.pressure = pressure, previous
     motion.step += 1
 
@@ -261,22 +267,24 @@ def march(
     watch: Watch | None = None,
     follow: Callable[[Motion], None] | None = None,
 ) -> Tensor:
-    """Pressure (steps + 1, R) at the receivers from the initial field (N,) at rest.
+    """Pressure (steps + 1, R) at the receivers, from the field (N,) that comes up at time 0 on.
 
     emitted: what a point adds to the acceleration of its nodes in each step. watch: called after
-    each step with its number, the new field and the one before; follow: before the first step and
-    after each with all that moves.
+    each step with its number, the new field and the one before; follow: before the first step,
+    which leads to time 0, and after each with all that moves.
     """
     _, record = sampling(initial.dtype)
     motion = Motion.at_rest(initial, walls)
     out = initial.new_zeros(steps + 1, len(receivers.nodes))
-    while True:
-        inputs = [motion.step, receivers.nodes, receivers.weights, motion.pressure]
+    if follow is not None:
+        follow(motion)
+    while motion.step <= steps:
+        move(space, walls, motion, time_step, initial, emitted)
+        field = initial if motion.step == 1 else motion.pressure
+        inputs = [motion.step - 1, receivers.nodes, receivers.weights, field]
         launch(record, len(receivers.nodes), inputs, [out])
         if follow is not None:
             follow(motion)
-        if motion.step == steps:
-            return out
-        move(space, walls, motion, time_step, emitted)
         if watch is not None:
-            watch(motion.step, motion.pressure, motion.previous)
+            watch(motion.step - 1, motion.pressure, motion.previous)
+    return out

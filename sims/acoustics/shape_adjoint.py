@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sims.acoustics.air import SPEED_OF_SOUND
 from sims.acoustics.checkpoints import Segment
+from sims.acoustics.marching import KICKS
 
 if TYPE_CHECKING:
     from sims.acoustics.hexahedra import Hexahedra
@@ -18,7 +19,8 @@ class ShapeSweep:
     """Sums over time for the stiffness K and the mass M of A = c² M⁻¹ K.
 
     mass: (N,), the derivative at a fixed K, M s and M f, over the mass: the sum over steps of
-    -dt⁴/12 a u - μ (pⁿ⁺¹ - 2 pⁿ + pⁿ⁻¹), with a = -A μ and u = -A p + s - f.
+    -dt⁴/12 a u - μ (pⁿ⁺¹ - 2 pⁿ + pⁿ⁻¹ - k), with a = -A μ, u = -A p + s - f, and k what comes
+    up of the initial field.
     """
 
     def __init__(self, space: Hexahedra, time_step: float, like: Tensor) -> None:
@@ -28,17 +30,17 @@ class ShapeSweep:
         self._scaled = torch.zeros_like(like)
 
     def add(
-        self, field: Tensor, acceleration: Tensor, segment: Segment, step: int, part: float
+        self, field: Tensor, acceleration: Tensor, segment: Segment, step: int, initial: Tensor
     ) -> None:
-        """Add a step, of which the first counts by a `part` of one half."""
+        """Add a step."""
         row = step - segment.start
         before, now, after = segment.pressures[row : row + 3]
         felt = segment.accelerations[row]
-        square, quartic = part * self.time_step**2, part * self.time_step**4 / 12
+        square, quartic = self.time_step**2, self.time_step**4 / 12
         self.mass.addcmul_(acceleration, felt, value=-quartic)
-        torch.sub(after, now, out=self._scaled)
-        if step:
-            self._scaled.sub_(now).add_(before)
+        torch.sub(after, now, alpha=2, out=self._scaled).add_(before)
+        if step in KICKS:
+            self._scaled.sub_(initial, alpha=KICKS[step])
         self.mass.addcmul_(field, self._scaled, value=-1)
         torch.mul(field, square, out=self._scaled).add_(acceleration, alpha=quartic)
         self.space.metric_gradient(self._scaled, now, self._sums)

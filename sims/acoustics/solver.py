@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, as_tensor, check_tensor
+from sims.acoustics.adjoint import heard
 from sims.acoustics.air import SPEED_OF_SOUND
 from sims.acoustics.boundary import boundary_of, branches_of
-from sims.acoustics.marching import Stencils, Walls, march, walls_of
+from sims.acoustics.checkpoints import GradientMemory
+from sims.acoustics.hexahedra import Hexahedra
+from sims.acoustics.marching import Stencils, Walls, walls_of
 from sims.acoustics.room import NAMES, Room
+from sims.acoustics.smoothing import diffused
 from sims.acoustics.source import Emission, Pulse
 from sims.acoustics.space import Space
 from sims.acoustics.spaces import space_of
@@ -70,11 +75,12 @@ class Solver:
         self.room, self.fmax, self.order = room, float(fmax), order
         self.nodes_per_wavelength, self.safe, self.dtype = nodes_per_wavelength, safe, dtype
         self.device = torch.device(device)
-        largest = order * SPEED_OF_SOUND / (fmax * nodes_per_wavelength)
-        self.space: Space = space_of(room, largest, order, dtype, self.device)
+        self.largest = order * SPEED_OF_SOUND / (fmax * nodes_per_wavelength)
+        self.space: Space = space_of(room, self.largest, order, dtype, self.device)
         self.boundary = boundary_of(self.space.faces, room.patches, len(NAMES))
         eigenvalue, self.stiffest_node = largest_eigenvalue(self.space, dtype)
         self.stability_limit = math.sqrt(12.0 / eigenvalue)
+        self.gradient_memory: GradientMemory | None = None
         self.time_step = STEP_SHARE * self.stability_limit if time_step is None else time_step
         if not 0 < self.time_step <= self.stability_limit:
             raise InputError(
@@ -99,17 +105,20 @@ class Solver:
         duration: float,
         *,
         walls: Mapping[str, Wall] | Wall | None = None,
+        memory: float | None = None,
     ) -> Tensor:
         """The pressure (R, T) at receivers (R, 3) [m] at `times(duration)`.
 
         source: a position (3,) for the default pulse, a `Pulse`, or an `Emission`. walls: others
         than those of the room, by the name of the surface. Differentiable in positions, pulse,
-        signal and walls. Raises InputError for positions outside of the air, and Unstable.
+        signal and walls. memory: how much of the history of all nodes gradients may keep, see
+        `adjoint.heard`; `gradient_memory` then says what they do keep, and is None after a run
+        without gradients. Raises InputError for positions outside of the air, and Unstable.
         """
         steps = self.steps(duration)
         stencils = self._stencils("receivers", self._positions("receivers", receivers))
         initial, emitted, loudness = self._sound(source, steps)
-        pressure = march(
+        pressure, self.gradient_memory = heard(
             self.space,
             self.walls(walls),
             initial,
@@ -118,6 +127,7 @@ class Solver:
             self.time_step,
             emitted=emitted,
             watch=lambda step, field, _: self._look(step, field, loudness),
+            memory=memory,
         )
         return pressure.T
 
@@ -143,10 +153,23 @@ class Solver:
         if isinstance(source, Emission):
             return self._emission(source, steps)
         pulse = source if isinstance(source, Pulse) else Pulse(source)
-        self.space.interpolation("source", self._positions("source", pulse.position))
-        inside = self.space.mass > 0
-        field = pulse.pressure(self.space.points, self.fmax) * inside
+        strength, width = pulse.strength_and_width(self.fmax)
+        position = self._positions("source", pulse.position)
+        if len(position) != 1:
+            raise InputError(f"source must be one position (3,) [m], got {len(position)}")
+        (nodes,), (weights,) = self.space.interpolation("source", position)
+        amounts = strength.to(self.device) * weights / self.space.mass[nodes]
+        point = self.space.mass.new_zeros(len(self.space.mass)).index_add(0, nodes, amounts)
+        spread = (width / (2 * SPEED_OF_SOUND)).square().to(self.device)
+        field = diffused(self._exact, point, spread, 12.0 / self.stability_limit**2)
         return field.to(self.dtype), None, float(field.detach().abs().max())
+
+    @cached_property
+    def _exact(self) -> Space:
+        """The same elements in float64: a point is too sharp to be spread out in float32."""
+        if self.dtype == torch.float64 or isinstance(self.space, Hexahedra):
+            return self.space
+        return space_of(self.room, self.largest, self.order, torch.float64, self.device)
 
     def _emission(self, source: Emission, steps: int) -> tuple[Tensor, Stencils, float]:
         h = self.time_step

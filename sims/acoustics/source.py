@@ -12,6 +12,7 @@ from torch import Tensor
 from geomopt.errors import InputError, as_tensor
 from sims.acoustics.air import SPEED_OF_SOUND
 
+NARROWEST = 0.5  # widths of the default pulse, whose spectrum then ends at twice the band
 STENCIL = 8  # samples that a value between two samples is interpolated from
 
 
@@ -24,24 +25,36 @@ def default_width(fmax: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Pulse:
-    """A Gaussian pressure amplitude · exp(-|x - position|² / width²) at rest at time 0.
+    """The pressure amplitude · exp(-|x - position|²/width²) at rest at time 0.
 
-    position: (3,) [m]. amplitude [Pa]. width [m], None for `default_width` of the solver's band.
-    All may be tensors that require gradients.
+    What would fall outside of the walls is folded back into the room, see `smoothing`. position:
+    (3,) [m]. amplitude [Pa]. width [m], None for `default_width` of the solver's band. All may be
+    tensors that require gradients.
     """
 
     position: Any
     amplitude: Any = 1.0
     width: Any = None
 
-    def pressure(self, points: Tensor, fmax: float) -> Tensor:
-        """The initial pressure at points (N, 3) -> (N,)."""
-        position = as_position("source position", self.position, points)
-        width = default_width(fmax) if self.width is None else self.width
-        if not float(width) > 0:
-            raise InputError(f"the width of a pulse must be above 0 m, got {float(width)}")
-        squared = (points - position).square().sum(1)
-        return self.amplitude * torch.exp(-squared / width**2)
+    def strength_and_width(self, fmax: float) -> tuple[Tensor, Tensor]:
+        """The pressure's integral π^1.5 amplitude width³ [Pa m³] in free air, and the width [m].
+
+        Raises InputError for a width that a solver up to fmax [Hz] does not resolve.
+        """
+        numbers = {"dtype": torch.float64}
+        amplitude = as_tensor("amplitude", self.amplitude, "a number [Pa]", **numbers)
+        given = default_width(fmax) if self.width is None else self.width
+        width = as_tensor("width", given, "a number [m]", **numbers)
+        if amplitude.ndim or not torch.isfinite(amplitude):
+            raise InputError(f"amplitude must be a finite number [Pa], got {self.amplitude!r}")
+        narrowest = NARROWEST * default_width(fmax)
+        held = width.detach()
+        if held.ndim or not narrowest <= float(held) < math.inf:
+            raise InputError(
+                f"the width of a pulse must be at least {narrowest:.4g} m for fmax = {fmax:g} Hz, "
+                f"got {held.tolist()} m: widen it, or raise the fmax of the solver"
+            )
+        return math.pi**1.5 * amplitude * width**3, width
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +76,7 @@ class Emission:
         positions = as_tensor("positions", self.positions, "numbers", dtype=torch.float64)
         if signal.ndim != 1 or len(signal) < STENCIL or not torch.isfinite(signal).all():
             raise InputError(
-                f"signal must be (T,) finite numbers with T >= {STENCIL}, got "
-                f"{tuple(signal.shape)}"
+                f"signal must be (T,) finite numbers with T >= {STENCIL}, got {tuple(signal.shape)}"
             )
         if positions.shape not in ((3,), (len(signal), 3)):
             raise InputError(
@@ -95,11 +107,3 @@ def _between(samples: Tensor, places: Tensor) -> Tensor:
                 weights[:, own] *= away[:, other] / (own - other)
     values = samples[first[:, None] + offsets.long()]
     return (weights * inside[:, None])[:, None, :].matmul(values)[:, 0]
-
-
-def as_position(name: str, value: Any, like: Tensor) -> Tensor:
-    """A position (3,) as a tensor like `like`; raises InputError."""
-    position = as_tensor(name, value, "three coordinates [m]", dtype=like.dtype, device=like.device)
-    if position.shape != (3,) or not torch.isfinite(position).all():
-        raise InputError(f"{name} must be three finite coordinates [m], got {value!r}")
-    return position

@@ -5,15 +5,58 @@ from __future__ import annotations
 import torch
 
 from geomopt.errors import InputError
+from sims.acoustics.hexahedra import Hexahedra
 from sims.acoustics.lattice import Lattice
 from sims.acoustics.room import Bricks, Room
+from sims.acoustics.room import Hexahedra as HexahedralShape
 from sims.acoustics.space import Space
+
+TOO_COARSE = 2.0  # times the edge that was asked for: 3 of the usual 6 nodes per wavelength
 
 
 def space_of(
     room: Room, largest: float, order: int, dtype: torch.dtype, device: torch.device
 ) -> Space:
-    """Elements with edges of at most `largest` [m] for a room."""
-    if isinstance(room.shape, Bricks):
-        return Lattice(room.shape.air, room.shape.furniture, largest, order, dtype, device)
-    raise InputError("rooms of triangles")
+    """Elements with edges of at most `largest` [m] for a room; hexahedra stay as they are.
+
+    Raises InputError for hexahedra with an edge of more than twice that: too coarse for the band.
+    """
+    shape = room.shape
+    if isinstance(shape, Bricks):
+        return Lattice(shape.air, shape.furniture, largest, order, dtype, device)
+    if not isinstance(shape, HexahedralShape):
+        from sims.acoustics.hexahedral_mesh import hexahedral_mesh_of
+
+        shape = hexahedral_mesh_of(shape, largest)
+    longest = longest_edge(shape)
+    if longest > TOO_COARSE * largest:
+        raise InputError(
+            f"hexahedra must have edges of at most {TOO_COARSE * largest:.4g} m for this band and "
+            f"order, the longest is {longest:.4g} m: refine them, or lower fmax"
+        )
+    return Hexahedra(shape.vertices.to(device), shape.hexahedra.to(device), order)
+
+
+def longest_edge(shape: HexahedralShape) -> float:
+    """Of all elements [m]."""
+    corners = shape.vertices.detach()[shape.hexahedra.long()]
+    ends = torch.tensor([(a, a ^ bit) for bit in (1, 2, 4) for a in range(8)])
+    return float((corners[:, ends[:, 0]] - corners[:, ends[:, 1]]).norm(dim=2).max())
+
+
+def as_hexahedra(room: Room, largest: float) -> Room:
+    """The room with its shape as hexahedra with edges of at most `largest` [m], whose vertices can
+    be moved. Patches and walls stay.
+    """
+    shape = room.shape
+    if isinstance(shape, HexahedralShape):
+        return room
+    if isinstance(shape, Bricks):
+        lattice = Lattice(shape.air, shape.furniture, largest, 1)
+        found = HexahedralShape(lattice.vertices, lattice.hexahedra)
+    else:
+        from sims.acoustics.hexahedral_mesh import hexahedral_mesh_of
+
+        mesh = hexahedral_mesh_of(shape, largest)
+        found = HexahedralShape(mesh.vertices, mesh.hexahedra)
+    return Room(found, room.walls, room.patches)

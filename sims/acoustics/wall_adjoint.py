@@ -71,11 +71,6 @@ class WallSweep:
         given = [*entries, *branches, acceleration, self.rho, *sums]
         launch(tools.close, count, given, [field, self.filters, self.latest, self.sums])
 
-    def leave(self, previous: Tensor) -> None:
-        """Hand the last answer on, before the first step, in which walls take no part."""
-        share = self.latest[0] / (2 * self.time_step)
-        previous.index_add_(0, self.walls.nodes, share)
-
     def gradients(self, mass: Tensor) -> tuple[Tensor, Tensor]:
         """In strength (K,) and table (B, 4), for the mass (N,) of the nodes."""
         walls, step = self.walls, self.time_step
