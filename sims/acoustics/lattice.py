@@ -68,7 +68,7 @@ class Lattice:
         self.mass = self._masses().reshape(-1).to(self.device)
         self.faces = self._walls()
         self._tables = self._make_tables()
-        self._kernels, self._count, self._grain = self._launch_shape()
+        self._kernels, self._count, self._grain, self._sizes = self._launch_shape()
 
     def _node_line(self, line: Tensor) -> Tensor:
         low, edge = line[:-1, None], line.diff()[:, None]
@@ -94,14 +94,15 @@ class Lattice:
             for table in (*weights, *self._shares())
         ]
 
-    def _launch_shape(self) -> tuple[Any, int, int]:
-        """Kernels, how many threads they want and how many of these are worth a core."""
+    def _launch_shape(self) -> tuple[Any, int, int, tuple[int, ...]]:
+        """Kernels, how many threads they want, how many of these are worth a core, and sizes."""
         scalar = warp_scalar(self.dtype)
         nx, ny, nz = self.shape
         widths = [width for width in WIDTHS if width <= nz]
         if self.device.type == "cpu" and widths:
-            return row_kernels(scalar, widths[0]), nx, -(-SPLIT_ABOVE // (ny * nz))
-        return cell_kernels(scalar), nx * ny * nz, SPLIT_ABOVE
+            worth = math.ceil(SPLIT_ABOVE / (ny * nz))
+            return row_kernels(scalar, widths[0]), nx, worth, (*self.shape, self.order)
+        return cell_kernels(scalar, self.order), nx * ny * nz, SPLIT_ABOVE, self.shape
 
     def _shares(self) -> tuple[Tensor, Tensor]:
         """Which part of the one-dimensional weights counts at each node.
@@ -239,7 +240,7 @@ class Lattice:
 
     def accelerate(self, pressure: Tensor, out: Tensor) -> None:
         """out = -A pressure, both (N,)."""
-        inputs = [pressure, *self.shape, self.order, *self._tables]
+        inputs = [pressure, *self._sizes, *self._tables]
         launch(self._kernels.accelerate, self._count, inputs, [out], split=True, grain=self._grain)
 
     def advance(
@@ -247,7 +248,7 @@ class Lattice:
     ) -> None:
         """previous <- 2 p - previous + dt² a - (dt⁴/12) A a, with a = acceleration, all (N,)."""
         steps = [time_step**2, time_step**4 / 12]
-        inputs = [pressure, acceleration, *steps, *self.shape, self.order, *self._tables]
+        inputs = [pressure, acceleration, *steps, *self._sizes, *self._tables]
         launch(
             self._kernels.advance, self._count, inputs, [previous], split=True, grain=self._grain
         )

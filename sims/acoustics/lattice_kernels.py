@@ -19,23 +19,22 @@ import warp as wp
 
 
 @cache
-def cell_kernels(scalar: Any) -> SimpleNamespace:
-    """The kernels of one precision, for CUDA and for rows that are too short for lanes."""
-    home = wp.get_module(f"{__name__}.{scalar.__name__}")
+def cell_kernels(scalar: Any, order: int) -> SimpleNamespace:
+    """The kernels of one precision and order, for CUDA and for rows too short for lanes."""
+    home = wp.get_module(f"{__name__}.{scalar.__name__}.{order}")
 
     @wp.func(module=home)
     def across(
         field: wp.array(dtype=scalar),
-        node: int,
+        centre: scalar,
         start: int,
         stride: int,
-        count: int,
         weights: wp.array(dtype=scalar),
         place: int,
     ):
-        centre = field[node]
+        """The sum over P neighbours, `stride` apart from `start` on."""
         total = scalar(0.0)
-        for step in range(count):
+        for step in range(wp.static(order)):
             total += weights[place + step] * (field[start + step * stride] - centre)
         return total
 
@@ -44,7 +43,6 @@ def cell_kernels(scalar: Any) -> SimpleNamespace:
         field: wp.array(dtype=scalar),
         node: int,
         stride: int,
-        order: int,
         weights: wp.array(dtype=scalar),
         number: int,
         last: int,
@@ -53,34 +51,37 @@ def cell_kernels(scalar: Any) -> SimpleNamespace:
         nz: int,
     ):
         """The part of x or y: `number` along the axis."""
-        place = 2 * order * number
-        local = number % order
+        centre = field[node]
+        place = wp.static(2 * order) * number
+        local = number % wp.static(order)
         if local > 0:
             start = node - local * stride
-            return shares[share] * across(field, node, start, stride, order + 1, weights, place)
+            total = across(field, centre, start, stride, weights, place)
+            end = field[start + wp.static(order) * stride]
+            return shares[share] * (total + weights[place + wp.static(order)] * (end - centre))
         total = scalar(0.0)
         if number > 0:
-            start = node - order * stride
-            total = shares[share] * across(field, node, start, stride, order, weights, place)
+            start = node - wp.static(order) * stride
+            total = shares[share] * across(field, centre, start, stride, weights, place)
         if number < last:
-            bent = across(field, node, node + stride, stride, order, weights, place + order)
-            total += shares[share + nz] * bent
+            place += wp.static(order)
+            total += shares[share + nz] * across(
+                field, centre, node + stride, stride, weights, place
+            )
         return total
 
     @wp.func(module=home)
     def along(
         field: wp.array(dtype=scalar),
-        node: int,
+        centre: scalar,
         start: int,
         stride: int,
-        count: int,
         weights: wp.array(dtype=scalar),
         place: int,
     ):
         """The same along z; only what has a weight is read."""
-        centre = field[node]
         total = scalar(0.0)
-        for step in range(count):
+        for step in range(wp.static(order)):
             weight = weights[place + step * stride]
             if weight != scalar(0.0):
                 total += weight * (field[start + step] - centre)
@@ -93,7 +94,6 @@ def cell_kernels(scalar: Any) -> SimpleNamespace:
         nx: int,
         ny: int,
         nz: int,
-        order: int,
         weights_x: wp.array(dtype=scalar),
         weights_y: wp.array(dtype=scalar),
         weights_z: wp.array(dtype=scalar),
@@ -105,15 +105,18 @@ def cell_kernels(scalar: Any) -> SimpleNamespace:
         profile = profiles[row]
         if profile < 0:
             return scalar(0.0)
-        k = node % nz
+        i = row // ny
+        k = node - row * nz
         share = 6 * profile * nz + k
-        total = aside(field, node, ny * nz, order, weights_x, row // ny, nx - 1, shares, share, nz)
+        total = aside(field, node, ny * nz, weights_x, i, nx - 1, shares, share, nz)
         share += 2 * nz
-        total += aside(field, node, nz, order, weights_y, row % ny, ny - 1, shares, share, nz)
+        total += aside(field, node, nz, weights_y, row - i * ny, ny - 1, shares, share, nz)
         share += 2 * nz
-        total += shares[share] * along(field, node, node - order, nz, order, weights_z, k)
-        bent = along(field, node, node + 1, nz, order, weights_z, k + order * nz)
-        return total + shares[share + nz] * bent
+        centre = field[node]
+        start = node - wp.static(order)
+        total += shares[share] * along(field, centre, start, nz, weights_z, k)
+        k += wp.static(order) * nz
+        return total + shares[share + nz] * along(field, centre, node + 1, nz, weights_z, k)
 
     @wp.kernel(module=home, enable_backward=False)
     def accelerate(
@@ -122,7 +125,6 @@ def cell_kernels(scalar: Any) -> SimpleNamespace:
         nx: int,
         ny: int,
         nz: int,
-        order: int,
         weights_x: wp.array(dtype=scalar),
         weights_y: wp.array(dtype=scalar),
         weights_z: wp.array(dtype=scalar),
@@ -133,7 +135,7 @@ def cell_kernels(scalar: Any) -> SimpleNamespace:
         """out = -A pressure."""
         node = first + wp.tid()
         out[node] = curve(
-            pressure, node, nx, ny, nz, order, weights_x, weights_y, weights_z, profiles, shares
+            pressure, node, nx, ny, nz, weights_x, weights_y, weights_z, profiles, shares
         )
 
     @wp.kernel(module=home, enable_backward=False)
@@ -146,7 +148,6 @@ def cell_kernels(scalar: Any) -> SimpleNamespace:
         nx: int,
         ny: int,
         nz: int,
-        order: int,
         weights_x: wp.array(dtype=scalar),
         weights_y: wp.array(dtype=scalar),
         weights_z: wp.array(dtype=scalar),
@@ -157,7 +158,7 @@ def cell_kernels(scalar: Any) -> SimpleNamespace:
         """previous <- 2 p - previous + square a - quartic A a."""
         node = first + wp.tid()
         bent = curve(
-            acceleration, node, nx, ny, nz, order, weights_x, weights_y, weights_z, profiles, shares
+            acceleration, node, nx, ny, nz, weights_x, weights_y, weights_z, profiles, shares
         )
         p = pressure[node]
         previous[node] = p + ((p - previous[node]) + (square * acceleration[node] + quartic * bent))

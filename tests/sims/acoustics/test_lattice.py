@@ -60,7 +60,7 @@ def acceleration(room: Lattice, pressure: Tensor) -> Tensor:
     return out
 
 
-# rows of 4 to 27 nodes: of one node at a time, and of 4, 8 and 16 lanes
+# rows of 6 to 21 nodes, of 4, 8 and 16 lanes
 @pytest.mark.parametrize(("order", "longest"), [(1, 0.5), (1, 0.15), (2, 0.5), (3, 0.35), (4, 0.5)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_operator_is_the_assembled_one(order, longest, dtype, device):
@@ -70,6 +70,22 @@ def test_operator_is_the_assembled_one(order, longest, dtype, device):
     found = acceleration(room, pressure).double().cpu()
     error = float((found - wanted).abs().max() / wanted.abs().max())
     assert error < (EXACT if dtype == torch.float64 else SINGLE)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_flat_rooms_have_rows_too_short_for_lanes(order):
+    room = lattice(
+        [((0.0, 0.0, 0.0), (2.0, 1.0, 0.2)), ((0.0, 1.0, 0.0), (1.0, 2.0, 0.2))], 0.5, order
+    )
+    assert room.shape[2] < 4
+    pressure, previous, step = noise(room), noise(room, 1), 2e-5
+    curve = acceleration(room, pressure)
+    wanted = -applied(room, pressure[:, None])[:, 0]
+    assert float((curve - wanted).abs().max() / wanted.abs().max()) < EXACT
+    wanted = 2 * pressure - previous + step**2 * curve
+    wanted -= step**4 / 12 * applied(room, curve[:, None])[:, 0]
+    room.advance(pressure, previous, curve, step)
+    assert float((previous - wanted).abs().max() / wanted.abs().max()) < EXACT
 
 
 @pytest.mark.parametrize("longest", [0.25, 0.5, 1.0])
