@@ -23,10 +23,11 @@ from sims.acoustics.wall import FitError, Wall
 Array = wall_fit.Array
 
 POINTS = 80  # frequencies at which a formula is sampled
-PER_OCTAVE = 4  # points between the bands of an absorption table
+PER_OCTAVE = 6  # points between the bands of an absorption table
 BETWEEN = 0.15  # weight of these beside the bands themselves
+SHARPNESS = 0.03  # weight of the logarithm of a quality above 1, which no octave band speaks of
 DISSIPATION_OVER_REFLECTION = 10.0  # an error of 0.002 in R counts as one of 2 % in Re y
-RESOLVED = 0.01  # absorption that is added before errors are taken relative to it
+RESOLVED = 0.02  # absorption that is added before errors are taken relative to it
 MOST_ABSORBING = 1.567  # rho c, takes the most at random incidence, 0.951
 
 
@@ -153,7 +154,7 @@ def from_absorption(
         )
     if np.ptp(a) == 0:
         resistance = _resistance(float(a[0]), random)
-        reached = float(_absorption(np.array([1.0 / resistance + 0j]), random)[0])
+        reached = _of_resistance(resistance, random)
         return Wall(
             torch.tensor([[0.0, resistance, 0.0]], dtype=torch.float64),
             name=name,
@@ -164,8 +165,7 @@ def from_absorption(
     between = 2.0 ** np.arange(
         math.log2(f[0]) - 1.0, math.log2(f[-1]) + 1.0 + 0.5 / PER_OCTAVE, 1.0 / PER_OCTAVE
     )
-    most = _absorption(np.array([1.0 / _resistance(1.0, random) + 0j]), random)[0]
-    reachable = np.minimum(a, most)
+    reachable = np.minimum(a, _of_resistance(_resistance(1.0, random), random))
     smooth = PchipInterpolator(np.log(f), reachable)(np.log(np.clip(between, f[0], f[-1])))
     s = 1j * np.concatenate((omega, 2.0 * np.pi * between)) / unit
     target = np.concatenate((reachable, smooth))
@@ -176,10 +176,14 @@ def from_absorption(
         each = wall_fit.admittance(logarithms, s)
         y = each.sum(axis=1)
         slope = wall_fit.slopes(logarithms, s, each)
-        by_real, by_imaginary = _absorption_slopes(y, random)
-        errors = (_absorption(y, random) - target) * weights
+        reached, by_real, by_imaginary = _absorption(y, random)
+        errors = (reached - target) * weights
         rows = by_real[..., None] * slope.real + by_imaginary[..., None] * slope.imag
-        return errors, rows * weights[:, None]
+        sharp, by_logarithms = _sharpness(logarithms)
+        return (
+            np.concatenate((errors, sharp), axis=1),
+            np.concatenate((rows * weights[:, None], by_logarithms), axis=1),
+        )
 
     def score(logarithms: Array) -> float:
         return float(np.abs(residual(logarithms)[0][:, : len(f)]).max())
@@ -187,7 +191,7 @@ def from_absorption(
     branches = wall_fit.fit(
         residual,
         score,
-        level=_resistance(float(np.median(a)), random),
+        level=_resistance(float(np.median(a[a > 0])), random),
         low=abs(s[0]),
         high=abs(s[len(f) - 1]),
         most=min(wall_fit.MOST_BRANCHES, max(1, 2 * len(f) // 3)),
@@ -198,36 +202,47 @@ def from_absorption(
     return replace(wall, fit_error=FitError(band, absorption=float(np.abs(reached).max())))
 
 
-def _absorption(y: wall_fit.Complex, random: bool) -> Array:
-    if random:
-        return random_absorption(torch.from_numpy(np.ascontiguousarray(y))).numpy()
-    return 4.0 * y.real / np.abs(1.0 + y) ** 2
-
-
-def _absorption_slopes(y: wall_fit.Complex, random: bool) -> tuple[Array, Array]:
-    """Derivatives of the absorption by the real and the imaginary part of y."""
+def _absorption(y: wall_fit.Complex, random: bool) -> tuple[Array, Array, Array]:
+    """The absorption and its derivatives by the real and the imaginary part of y."""
     if random:
         at = torch.from_numpy(np.ascontiguousarray(y)).requires_grad_()
-        (slope,) = torch.autograd.grad(random_absorption(at).sum(), at)
-        return slope.real.numpy(), slope.imag.numpy()
+        value = random_absorption(at)
+        (slope,) = torch.autograd.grad(value.sum(), at)
+        return value.detach().numpy(), slope.real.numpy(), slope.imag.numpy()
     squared = np.abs(1.0 + y) ** 2
     lowered = 8.0 * y.real / squared**2
-    return 4.0 / squared - lowered * (1.0 + y.real), -lowered * y.imag
+    value = 4.0 * y.real / squared
+    return value, 4.0 / squared - lowered * (1.0 + y.real), -lowered * y.imag
+
+
+def _sharpness(logarithms: Array) -> tuple[Array, Array]:
+    """How far the quality of each branch, sqrt(D F) / E, is above 1, (S, M), and its slopes."""
+    each = logarithms.reshape(len(logarithms), -1, 3)
+    with np.errstate(invalid="ignore"):  # elements that are left out are -inf
+        quality = 0.5 * (each[..., 0] + each[..., 2]) - each[..., 1]
+    steps = np.zeros((*quality.shape, *quality.shape[1:], 3))
+    branch = np.arange(quality.shape[1])
+    steps[:, branch, branch] = np.where(quality > 0, SHARPNESS, 0.0)[..., None] * (0.5, -1.0, 0.5)
+    return SHARPNESS * np.maximum(quality, 0.0), steps.reshape(*quality.shape, -1)
+
+
+def _of_resistance(resistance: float, random: bool) -> float:
+    return float(_absorption(np.array([1.0 / resistance + 0j]), random)[0][0])
 
 
 def _resistance(alpha: float, random: bool) -> float:
-    """The normalised resistance above 1 that takes alpha, or the most there is."""
+    """The normalised resistance, at least 1, that takes alpha > 0, or else the most there is."""
     if not random:
-        root = math.sqrt(1.0 - alpha)
-        return (1.0 + root) / max(1.0 - root, 1e-12)
-
-    def excess(logarithm: float) -> float:
-        return float(_absorption(np.array([math.exp(-logarithm) + 0j]), True)[0]) - alpha
-
-    most = math.log(MOST_ABSORBING)
-    if excess(most) <= 0:
+        return (1.0 + math.sqrt(1.0 - alpha)) ** 2 / alpha
+    if alpha >= _of_resistance(MOST_ABSORBING, random):
         return MOST_ABSORBING
-    return math.exp(root_scalar(excess, bracket=(most, 40.0), xtol=1e-14).root)
+    # alpha tends to 8 / resistance, and stays below
+    logarithm = root_scalar(
+        lambda log: math.log(_of_resistance(math.exp(log), random) / alpha),
+        bracket=(math.log(MOST_ABSORBING), math.log(16.0 / alpha)),
+        xtol=1e-14,
+    ).root
+    return math.exp(logarithm)
 
 
 def _wall(branches: Array, unit: float, name: str, error: FitError | None) -> Wall:

@@ -172,7 +172,7 @@ class Wall:
         They do not determine the phase of a reflection: of the walls that fit, one of few branches
         that is smooth between the bands is taken, and for equal alpha a resistance above rho c. A
         locally reacting wall takes at most 0.951 at random incidence; above, the wall comes as
-        close as it can, and `fit_error` says how close. tolerance: error relative to alpha + 0.01
+        close as it can, and `fit_error` says how close. tolerance: error relative to alpha + 0.02
         below which no more branches are added, of at most five and half the number of bands.
         Raises InputError for values outside of 0 to 1, not finite, or bands not in order.
         """

@@ -17,6 +17,8 @@ from sims.acoustics.air import SPEED_OF_SOUND
 
 LARGE_ADMITTANCE = 2.0  # above, terms of the closed form cancel, and few nodes integrate exactly
 
+NO_ADMITTANCE = 1e-100  # below, squares vanish, and the absorption is 8 Re y
+
 
 def reflection(admittance: Tensor, angle: float = 0.0) -> Tensor:
     """R = (cos - y) / (cos + y) of admittances (...) at an angle from the normal [rad]."""
@@ -39,7 +41,7 @@ def random_absorption(admittance: Tensor) -> Tensor:
     """
     a, b = admittance.real, admittance.imag
     large = _squared(admittance) > LARGE_ADMITTANCE**2
-    rigid = admittance == 0
+    rigid = _squared(admittance) < NO_ADMITTANCE**2
     # in the branch that is not taken a harmless value, so that its gradient is finite
     inner_a = torch.where(large | rigid, 0.5, a)
     inner_b = torch.where(large | rigid, 0.5, b)
@@ -58,7 +60,7 @@ def random_absorption(admittance: Tensor) -> Tensor:
     cosines = (0.5 + 0.5 * nodes).reshape(-1, *[1] * admittance.ndim)
     integrand = cosines**2 / _squared(cosines + outer)
     series = 0.5 * torch.tensordot(weights, integrand, dims=1)
-    return 8.0 * a * torch.where(rigid, torch.zeros_like(a), torch.where(large, series, closed))
+    return 8.0 * a * torch.where(rigid, torch.ones_like(a), torch.where(large, series, closed))
 
 
 def reflected_pulse(

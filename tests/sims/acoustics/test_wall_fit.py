@@ -114,7 +114,7 @@ def test_tables_of_absorption(name, incidence):
     wall = Wall.from_absorption(BANDS, alpha, incidence)
     reached = wall.absorption(BANDS, incidence).numpy()
     assert np.abs(reached - alpha).max() == pytest.approx(wall.fit_error.absorption, abs=1e-12)
-    assert np.all(np.abs(reached - alpha) < 0.05 * (alpha + 0.01))
+    assert np.all(np.abs(reached - alpha) < 0.05 * (alpha + 0.02))
     # no resonance between the bands, nor half an octave beside them
     f = np.geomspace(90.0, 5600.0, 200)
     between = wall.absorption(f, incidence).numpy()
