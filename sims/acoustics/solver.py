@@ -22,7 +22,7 @@ from sims.acoustics.smoothing import diffused
 from sims.acoustics.source import Emission, Pulse
 from sims.acoustics.space import Space
 from sims.acoustics.spaces import space_of
-from sims.acoustics.spectrum import largest_eigenvalue
+from sims.acoustics.spectrum import largest_eigenvalue, stiffest_node
 from sims.acoustics.wall import Wall
 
 ORDERS = range(1, 7)
@@ -78,14 +78,13 @@ class Solver:
         self.largest = order * SPEED_OF_SOUND / (fmax * nodes_per_wavelength)
         self.space: Space = space_of(room, self.largest, order, dtype, self.device)
         self.boundary = boundary_of(self.space.faces, room.patches, len(NAMES))
-        eigenvalue, self.stiffest_node = largest_eigenvalue(self.space, dtype)
-        self.stability_limit = math.sqrt(12.0 / eigenvalue)
+        self.stability_limit = math.sqrt(12.0 / largest_eigenvalue(self.space, dtype))
         self.gradient_memory: GradientMemory | None = None
         self.time_step = STEP_SHARE * self.stability_limit if time_step is None else time_step
         if not 0 < self.time_step <= self.stability_limit:
             raise InputError(
                 f"time_step must be above 0 and at most {self.stability_limit:.4g} s, which "
-                f"{self.space.element_of_node(self.stiffest_node)} sets, got {self.time_step}"
+                f"{self._stiffest_element()} sets, got {self.time_step}"
             )
 
     def steps(self, duration: float) -> int:
@@ -195,8 +194,11 @@ class Solver:
             raise Unstable(
                 f"the pressure reached {largest:.3g} Pa after {step} steps from sources of "
                 f"{loudness:.3g} Pa: give a time_step below {self.time_step:.4g} s, or safe=True; "
-                f"{self.space.element_of_node(self.stiffest_node)} sets the step"
+                f"{self._stiffest_element()} sets the step"
             )
+
+    def _stiffest_element(self) -> str:
+        return self.space.element_of_node(stiffest_node(self.space, self.dtype))
 
 
 def peak_error(found: Tensor, exact: Tensor) -> tuple[float, float]:
