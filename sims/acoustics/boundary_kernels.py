@@ -1,4 +1,13 @@
-"""Kernels of the walls in one step of time. A thread is one node of the walls."""
+"""Kernels of the walls in one step of time. A thread is `span` nodes of the walls.
+
+The loops are written in C++, since Warp's own array access costs several times the arithmetic. A
+branch w / (D s + E + F/s) is stepped by the trapezoidal rule, its flow q at half steps:
+
+    q⁺ = keep q + relax r + rate yield,  r⁺ = r + dt/2 (q⁺ + q)
+
+with yield = 1 / (D/dt + E/2 + F dt/4), keep = (D/dt - E/2 - F dt/4) yield and relax = -F yield. A
+resistance alone has no state: its flow is rate / E, and keep = 0.
+"""
 
 from functools import cache
 from typing import Any
@@ -8,26 +17,176 @@ import warp as wp
 
 from geomopt.launch import warp_scalar
 
+# (1 + G T) phi = right at each node, from its branches and p*; phi starts extrapolated
+DRIVE = """
+    for (int node = begin; node < end; ++node) {
+        REAL driven = 0;
+        for (int entry = starts.data[node]; entry < starts.data[node + 1]; ++entry) {
+            const int first = branch_starts.data[surface.data[entry]];
+            const int count = branch_starts.data[surface.data[entry] + 1] - first;
+            const REAL* q = flow.data + entry * most;
+            const REAL* r = spring.data + entry * most;
+            REAL sum = 0;
+            for (int branch = 0; branch < count; ++branch) {
+                const REAL* of = steps.data + 4 * (first + branch);
+                if (of[3] != 0)
+                    sum += of[0] * ((1 + of[1]) * q[branch] + of[2] * r[branch]);
+            }
+            driven += strength.data[entry] * sum;
+        }
+        const REAL change_of_pressure = pressure.data[nodes.data[node]] - before.data[node];
+        right.data[node] = square * driven + gain.data[node] * change_of_pressure;
+        pushes.data[node] = 2 * latest.data[node] - latest.data[node + size];
+        change.data[node] = 0;
+    }
+"""
+# a Chebyshev step for (1 + G T) phi = right, T = 1 - fraction A, scaled by its diagonal
+SWEEP = """
+    for (int node = begin; node < end; ++node) {
+        REAL coupled = 0;
+        for (int entry = starts.data[node]; entry < starts.data[node + 1]; ++entry)
+            coupled += values.data[entry] * pushes.data[columns.data[entry]];
+        const REAL own = pushes.data[node];
+        const REAL held = gain.data[node];
+        const REAL rest = right.data[node] - own - held * (own - fraction * coupled);
+        const REAL whole = 1 + held * (1 - fraction * diagonal.data[node]);
+        const REAL step = momentum * change.data[node] + weight * rest / whole;
+        change.data[node] = step;
+        updated.data[node] = own + step;
+    }
+"""
+# p <- p* - T phi at each node, and its branches a step on
+CLOSE = """
+    for (int node = begin; node < end; ++node) {
+        REAL coupled = 0;
+        for (int entry = row_starts.data[node]; entry < row_starts.data[node + 1]; ++entry)
+            coupled += values.data[entry] * pushes.data[columns.data[entry]];
+        const REAL push = pushes.data[node];
+        const int place = nodes.data[node];
+        const REAL next = pressure.data[place] - push + fraction * coupled;
+        const REAL rate = (next - before.data[node]) / (2 * time_step);
+        for (int entry = starts.data[node]; entry < starts.data[node + 1]; ++entry) {
+            const int first = branch_starts.data[surface.data[entry]];
+            const int count = branch_starts.data[surface.data[entry] + 1] - first;
+            REAL* q = flow.data + entry * most;
+            REAL* r = spring.data + entry * most;
+            for (int branch = 0; branch < count; ++branch) {
+                const REAL* of = steps.data + 4 * (first + branch);
+                if (of[3] == 0)
+                    continue;
+                const REAL flowing = of[1] * q[branch] + of[2] * r[branch] + of[3] * rate;
+                r[branch] += time_step / 2 * (flowing + q[branch]);
+                q[branch] = flowing;
+            }
+        }
+        latest.data[node + size] = latest.data[node];
+        latest.data[node] = push;
+        pressure.data[place] = next;
+        rates.data[node] = rate;
+    }
+"""
+
+
+# p <- p* + fraction (A phi) at nodes beside the walls
+SPREAD = """
+    for (int row = begin; row < end; ++row) {
+        REAL coupled = 0;
+        for (int entry = starts.data[row]; entry < starts.data[row + 1]; ++entry)
+            coupled += values.data[entry] * pushes.data[columns.data[entry]];
+        pressure.data[rows.data[row]] += fraction * coupled;
+    }
+"""
+
 
 @cache
 def kernels(dtype: torch.dtype) -> Any:
     """The kernels of a step, in their order: `keep`, `drive`, `sweep`, `close` and `spread`."""
     real = warp_scalar(dtype)
     home = wp.get_module(f"{__name__}.{dtype}")
+    spelled = f"wp::{real.__name__}"
+    drive_code, sweep_code, close_code, spread_code = (
+        code.replace("REAL", spelled) for code in (DRIVE, SWEEP, CLOSE, SPREAD)
+    )
 
-    @wp.func(module=home)
-    def smoothed(
-        row: int,
+    @wp.func_native(snippet=drive_code)
+    def drive_all(
+        begin: int,
+        end: int,
+        size: int,
+        most: int,
+        square: real,
+        nodes: wp.array(dtype=wp.int32),
+        starts: wp.array(dtype=wp.int32),
+        surface: wp.array(dtype=wp.int32),
+        strength: wp.array(dtype=real),
+        branch_starts: wp.array(dtype=wp.int32),
+        steps: wp.array2d(dtype=real),
+        gain: wp.array(dtype=real),
+        pressure: wp.array(dtype=real),
+        before: wp.array(dtype=real),
+        flow: wp.array2d(dtype=real),
+        spring: wp.array2d(dtype=real),
+        latest: wp.array2d(dtype=real),
+        right: wp.array(dtype=real),
+        pushes: wp.array(dtype=real),
+        change: wp.array(dtype=real),
+    ): ...
+
+    @wp.func_native(snippet=sweep_code)
+    def sweep_all(
+        begin: int,
+        end: int,
         starts: wp.array(dtype=wp.int32),
         columns: wp.array(dtype=wp.int32),
         values: wp.array(dtype=real),
+        diagonal: wp.array(dtype=real),
+        fraction: real,
+        momentum: real,
+        weight: real,
+        gain: wp.array(dtype=real),
+        right: wp.array(dtype=real),
         pushes: wp.array(dtype=real),
-    ):
-        """(A phi) of a row."""
-        total = real(0.0)
-        for entry in range(starts[row], starts[row + 1]):
-            total += values[entry] * pushes[columns[entry]]
-        return total
+        change: wp.array(dtype=real),
+        updated: wp.array(dtype=real),
+    ): ...
+
+    @wp.func_native(snippet=close_code)
+    def close_all(
+        begin: int,
+        end: int,
+        size: int,
+        most: int,
+        nodes: wp.array(dtype=wp.int32),
+        starts: wp.array(dtype=wp.int32),
+        surface: wp.array(dtype=wp.int32),
+        branch_starts: wp.array(dtype=wp.int32),
+        steps: wp.array2d(dtype=real),
+        row_starts: wp.array(dtype=wp.int32),
+        columns: wp.array(dtype=wp.int32),
+        values: wp.array(dtype=real),
+        fraction: real,
+        time_step: real,
+        pushes: wp.array(dtype=real),
+        before: wp.array(dtype=real),
+        pressure: wp.array(dtype=real),
+        flow: wp.array2d(dtype=real),
+        spring: wp.array2d(dtype=real),
+        latest: wp.array2d(dtype=real),
+        rates: wp.array(dtype=real),
+    ): ...
+
+    @wp.func_native(snippet=spread_code)
+    def spread_all(
+        begin: int,
+        end: int,
+        rows: wp.array(dtype=wp.int32),
+        starts: wp.array(dtype=wp.int32),
+        columns: wp.array(dtype=wp.int32),
+        values: wp.array(dtype=real),
+        fraction: real,
+        pushes: wp.array(dtype=real),
+        pressure: wp.array(dtype=real),
+    ): ...
 
     @wp.kernel(module=home, enable_backward=False)
     def keep(
@@ -43,53 +202,39 @@ def kernels(dtype: torch.dtype) -> Any:
     @wp.kernel(module=home, enable_backward=False)
     def drive(
         first: int,
+        span: int,
+        count: int,
+        most: int,
+        square: real,
         nodes: wp.array(dtype=wp.int32),
         starts: wp.array(dtype=wp.int32),
         surface: wp.array(dtype=wp.int32),
         strength: wp.array(dtype=real),
         branch_starts: wp.array(dtype=wp.int32),
-        table: wp.array2d(dtype=real),
-        time_step: real,
+        steps: wp.array2d(dtype=real),
+        gain: wp.array(dtype=real),
         pressure: wp.array(dtype=real),
         before: wp.array(dtype=real),
         flow: wp.array2d(dtype=real),
         spring: wp.array2d(dtype=real),
         latest: wp.array2d(dtype=real),
-        gain: wp.array(dtype=real),
         right: wp.array(dtype=real),
         pushes: wp.array(dtype=real),
         change: wp.array(dtype=real),
     ):
-        """(1 + G T) phi = right at a node, from its branches and p*; phi starts extrapolated."""
-        node = first + wp.tid()
-        half = real(0.5) * time_step
-        share = real(0.0)
-        driven = real(0.0)
-        for entry in range(starts[node], starts[node + 1]):
-            offset = branch_starts[surface[entry]]
-            for branch in range(branch_starts[surface[entry] + 1] - offset):
-                weight = real(0.5) * strength[entry] * table[offset + branch, 0]
-                inertia = table[offset + branch, 1] / time_step
-                resistance = real(0.5) * table[offset + branch, 2]
-                stiffness = real(0.5) * half * table[offset + branch, 3]
-                whole = inertia + resistance + stiffness
-                old = flow[entry, branch]
-                kept = (
-                    (inertia - resistance - stiffness) * old
-                    - table[offset + branch, 3] * spring[entry, branch]
-                ) / whole
-                share += weight / whole
-                driven += weight * (kept + old)
-        gain[node] = half * share
-        right[node] = time_step * time_step * driven + half * share * (
-            pressure[nodes[node]] - before[node]
-        )
-        pushes[node] = real(2.0) * latest[0, node] - latest[1, node]
-        change[node] = real(0.0)
+        """(1 + G T) phi = right at nodes, from their branches and p*; phi starts extrapolated."""
+        begin = (first + wp.tid()) * span
+        drive_all(
+            begin, wp.min(begin + span, count), count, most, square, nodes, starts, surface,
+            strength, branch_starts, steps, gain, pressure, before, flow, spring, latest, right,
+            pushes, change,
+        )  # fmt: skip
 
     @wp.kernel(module=home, enable_backward=False)
     def sweep(
         first: int,
+        span: int,
+        count: int,
         starts: wp.array(dtype=wp.int32),
         columns: wp.array(dtype=wp.int32),
         values: wp.array(dtype=real),
@@ -104,23 +249,23 @@ def kernels(dtype: torch.dtype) -> Any:
         updated: wp.array(dtype=real),
     ):
         """A Chebyshev step for (1 + G T) phi = right, T = 1 - fraction A, scaled by diagonal."""
-        node = first + wp.tid()
-        own = pushes[node]
-        pushed = own - fraction * smoothed(node, starts, columns, values, pushes)
-        whole = real(1.0) + gain[node] * (real(1.0) - fraction * diagonal[node])
-        rest = (right[node] - own - gain[node] * pushed) / whole
-        step = momentum * change[node] + weight * rest
-        change[node] = step
-        updated[node] = own + step
+        begin = (first + wp.tid()) * span
+        sweep_all(
+            begin, wp.min(begin + span, count), starts, columns, values, diagonal, fraction,
+            momentum, weight, gain, right, pushes, change, updated,
+        )  # fmt: skip
 
     @wp.kernel(module=home, enable_backward=False)
     def close(
         first: int,
+        span: int,
+        count: int,
+        most: int,
         nodes: wp.array(dtype=wp.int32),
         starts: wp.array(dtype=wp.int32),
         surface: wp.array(dtype=wp.int32),
         branch_starts: wp.array(dtype=wp.int32),
-        table: wp.array2d(dtype=real),
+        steps: wp.array2d(dtype=real),
         row_starts: wp.array(dtype=wp.int32),
         columns: wp.array(dtype=wp.int32),
         values: wp.array(dtype=real),
@@ -134,39 +279,20 @@ def kernels(dtype: torch.dtype) -> Any:
         latest: wp.array2d(dtype=real),
         rates: wp.array(dtype=real),
     ):
-        """p <- p* - T phi at a node of the walls, and its branches a step on."""
-        node = first + wp.tid()
-        i = nodes[node]
-        half = real(0.5) * time_step
-        spread_out = smoothed(node, row_starts, columns, values, pushes)
-        updated = pressure[i] - pushes[node] + fraction * spread_out
-        rate = (updated - before[node]) / (real(2.0) * time_step)
-        for entry in range(starts[node], starts[node + 1]):
-            offset = branch_starts[surface[entry]]
-            for branch in range(branch_starts[surface[entry] + 1] - offset):
-                inertia = table[offset + branch, 1] / time_step
-                resistance = real(0.5) * table[offset + branch, 2]
-                stiffness = real(0.5) * half * table[offset + branch, 3]
-                whole = inertia + resistance + stiffness
-                old = flow[entry, branch]
-                new = (
-                    (inertia - resistance - stiffness) * old
-                    - table[offset + branch, 3] * spring[entry, branch]
-                    + rate
-                ) / whole
-                if inertia + stiffness == real(0.0):
-                    new = real(0.0)  # a resistance alone has no state: its flow is rate / E
-                flow[entry, branch] = new
-                spring[entry, branch] = spring[entry, branch] + half * (new + old)
-        latest[1, node] = latest[0, node]
-        latest[0, node] = pushes[node]
-        pressure[i] = updated
-        rates[node] = rate
+        """p <- p* - T phi at nodes of the walls, and their branches a step on."""
+        begin = (first + wp.tid()) * span
+        close_all(
+            begin, wp.min(begin + span, count), count, most, nodes, starts, surface,
+            branch_starts, steps, row_starts, columns, values, fraction, time_step, pushes, before,
+            pressure, flow, spring, latest, rates,
+        )  # fmt: skip
 
     @wp.kernel(module=home, enable_backward=False)
     def spread(
         first: int,
+        span: int,
         skipped: int,
+        count: int,
         rows: wp.array(dtype=wp.int32),
         starts: wp.array(dtype=wp.int32),
         columns: wp.array(dtype=wp.int32),
@@ -175,11 +301,12 @@ def kernels(dtype: torch.dtype) -> Any:
         pushes: wp.array(dtype=real),
         pressure: wp.array(dtype=real),
     ):
-        """p <- p* + fraction (A phi) at a node beside the walls."""
-        row = skipped + first + wp.tid()
-        pressure[rows[row]] = pressure[rows[row]] + fraction * smoothed(
-            row, starts, columns, values, pushes
-        )
+        """p <- p* + fraction (A phi) at nodes `skipped` to `count` beside the walls."""
+        begin = skipped + (first + wp.tid()) * span
+        spread_all(
+            begin, wp.min(begin + span, count), rows, starts, columns, values, fraction, pushes,
+            pressure,
+        )  # fmt: skip
 
     return keep, drive, sweep, close, spread
 

@@ -48,8 +48,10 @@ def element_matrices(order: int, metric: Tensor) -> Tensor:
         torch.kron(torch.kron(x, y), z)
         for x, y, z in ((slope, one, one), (one, slope, one), (one, one, slope))
     ]
-    total = metric.new_zeros(())
+    total = metric.new_zeros(len(metric), len(one) ** 3, len(one) ** 3)
     for place, (a, b) in enumerate(combinations_with_replacement(range(3), 2)):
+        if not metric[:, :, place].any():  # bricks have no mixed entries
+            continue
         part = along[a].T @ (metric[:, :, place, None] * along[b])
         total = total + (part if a == b else part + part.mT)
     return total

@@ -28,9 +28,11 @@ from sims.acoustics.air import SPEED_OF_SOUND
 from sims.acoustics.boundary import Boundary, Branches
 from sims.acoustics.boundary_kernels import kernels, sampling
 from sims.acoustics.chebyshev import sweeps_for
+from sims.acoustics.coupling import Coupling
 from sims.acoustics.space import Space
 
-TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}  # of φ, beside its extrapolation
+SPAN = 256
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}  # of φ, beside its extrapolation
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +40,10 @@ class Walls:
     """What the kernels read of the walls, in the dtype of the run.
 
     nodes: (W,) int32. starts, surface, strength: the entries of each node, see `Boundary`;
-    strength: (K,) c S / M [1/s²]. branch_starts, table: see `Branches`. rows, row_starts, columns,
-    values: see `Coupling`; diagonal: (W,) of A. fraction: dt²/12, or 0 in the safe mode. sweeps:
-    the coefficients of each.
+    strength: (K,) c S / M [1/s²]. branch_starts, table: see `Branches`. steps: (B, 4), half the
+    weight, keep, relax and yield of each branch. gain: (W,), G. rows, row_starts, columns, values:
+    see `Coupling`; diagonal: (W,) of A. fraction: dt²/12, or 0 in the safe mode. sweeps: the
+    coefficients of each.
     """
 
     nodes: Tensor
@@ -49,6 +52,8 @@ class Walls:
     strength: Tensor
     branch_starts: Tensor
     table: Tensor
+    steps: Tensor
+    gain: Tensor
     rows: Tensor
     row_starts: Tensor
     columns: Tensor
@@ -70,8 +75,12 @@ def walls_of(
     time_step: float,
     dtype: torch.dtype,
     safe: bool,
+    known: dict[bytes, Coupling],
 ) -> Walls:
-    """The walls for the kernels; nodes where all walls are rigid are left out."""
+    """The walls for the kernels; nodes where all walls are rigid are left out.
+
+    known: couplings of earlier walls by their nodes, to which this one is added.
+    """
     moving = branches.starts.diff()[boundary.surface.long()] > 0
     counts = boundary.starts.diff().long()
     owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
@@ -81,12 +90,16 @@ def walls_of(
     surface = boundary.surface[moving].contiguous()
     mass = space.mass[boundary.nodes.long()][owner[moving]]
     strength = SPEED_OF_SOUND * boundary.areas[moving] / mass
-    coupling = space.coupling(nodes)
+    key = nodes.cpu().numpy().tobytes()
+    if key not in known:
+        known[key] = space.coupling(nodes)
+    coupling = known[key]
     among = coupling.among(len(nodes))
     fraction = 0.0 if safe else time_step**2 / 12
     sweeps: list[tuple[float, float]] = []
+    steps = steps_of(branches.table.detach(), time_step)
+    gain = gains(starts, surface, strength.detach(), branches, time_step)
     if len(nodes):
-        gain = gains(starts, surface, strength.detach(), branches, time_step)
         own = space.mass[nodes.long()].detach().cpu().numpy()
         sweeps = sweeps_for(among, gain.cpu().numpy(), own, fraction, TOLERANCE[dtype])
     return Walls(
@@ -96,6 +109,8 @@ def walls_of(
         strength.to(dtype).contiguous(),
         branches.starts,
         branches.table.to(dtype).contiguous(),
+        steps.to(dtype).contiguous(),
+        gain.to(dtype),
         coupling.rows.int(),
         coupling.starts,
         coupling.columns,
@@ -104,6 +119,18 @@ def walls_of(
         fraction,
         sweeps,
     )
+
+
+def steps_of(table: Tensor, time_step: float) -> Tensor:
+    """What a step does to the states of branches (B, 4), see `boundary_kernels`; zeros where a
+    resistance has no state.
+    """
+    weight, inertia, resistance, stiffness = table.unbind(1)
+    slow = inertia / time_step + stiffness * time_step / 4
+    whole = slow + resistance / 2
+    kept = (inertia / time_step - resistance / 2 - stiffness * time_step / 4) / whole
+    steps = torch.stack([weight / 2, kept, -stiffness / whole, 1 / whole], 1)
+    return steps * (slow > 0)[:, None]
 
 
 def gains(
@@ -128,7 +155,6 @@ class WallState:
     flow: Tensor
     spring: Tensor
     before: Tensor
-    gain: Tensor
     right: Tensor
     pushes: Tensor
     updated: Tensor
@@ -141,42 +167,64 @@ class WallState:
         zeros = walls.strength.new_zeros
         count, entries = len(walls.nodes), len(walls.strength)
         branches = (zeros(entries, walls.most), zeros(entries, walls.most))
-        return cls(zeros(2, count), *branches, *(zeros(count) for _ in range(7)))
+        return cls(zeros(2, count), *branches, *(zeros(count) for _ in range(6)))
 
 
 def close_walls(walls: Walls, state: WallState, pressure: Tensor, time_step: float) -> None:
     """p <- p* - T φ with the branches a step on; `state.before` holds the pressure a step ago."""
-    keep, drive, sweep, close, spread = kernels(pressure.dtype)
-    del keep
-    count, coupled = len(walls.nodes), [walls.row_starts, walls.columns, walls.values]
-    branches = [walls.branch_starts, walls.table]
+    _, drive, _, close, spread = kernels(pressure.dtype)
+    count, span = len(walls.nodes), span_of(pressure)
+    coupled = [walls.row_starts, walls.columns, walls.values]
+    entries = [walls.nodes, walls.starts, walls.surface]
+    branches = [walls.branch_starts, walls.steps]
     launch(
         drive,
-        count,
+        -(-count // span),
         [
-            walls.nodes, walls.starts, walls.surface, walls.strength, *branches, time_step,
+            span, count, walls.most, time_step**2, *entries, walls.strength, *branches, walls.gain,
             pressure, state.before, state.flow, state.spring, state.latest,
         ],
-        [state.gain, state.right, state.pushes, state.change],
+        [state.right, state.pushes, state.change],
     )  # fmt: skip
-    for momentum, weight in walls.sweeps:
-        given = [*coupled, walls.diagonal, walls.fraction, momentum, weight]
-        now = [state.gain, state.right, state.pushes]
-        launch(sweep, count, [*given, *now], [state.change, state.updated])
-        state.pushes, state.updated = state.updated, state.pushes
+    state.pushes, state.updated = swept(
+        walls, walls.gain, state.right, state.pushes, state.change, state.updated
+    )
     launch(
         close,
-        count,
+        -(-count // span),
         [
-            walls.nodes, walls.starts, walls.surface, *branches, *coupled, walls.fraction,
-            time_step, state.pushes, state.before,
+            span, count, walls.most, *entries, *branches, *coupled, walls.fraction, time_step,
+            state.pushes, state.before,
         ],
         [pressure, state.flow, state.spring, state.latest, state.rates],
     )  # fmt: skip
-    beside = len(walls.rows) - count
     if walls.fraction:
-        given = [count, walls.rows, *coupled, walls.fraction, state.pushes]
-        launch(spread, beside, given, [pressure])
+        given = [span, count, len(walls.rows), walls.rows, *coupled, walls.fraction, state.pushes]
+        launch(spread, -(-(len(walls.rows) - count) // span), given, [pressure])
+
+
+def swept(
+    walls: Walls, gain: Tensor, right: Tensor, start: Tensor, change: Tensor, room: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The solution of (1 + G T) φ = right from a start, and the tensor (W,) that it leaves free.
+
+    change, room: (W,), to work in; change starts at zero.
+    """
+    _, _, sweep, _, _ = kernels(right.dtype)
+    count, span = len(walls.nodes), span_of(right)
+    for momentum, weight in walls.sweeps:
+        given = [
+            span, count, walls.row_starts, walls.columns, walls.values, walls.diagonal,
+            walls.fraction, momentum, weight, gain, right, start,
+        ]  # fmt: skip
+        launch(sweep, -(-count // span), given, [change, room])
+        start, room = room, start
+    return start, room
+
+
+def span_of(like: Tensor) -> int:
+    """Nodes that a thread takes: on CPU as many as make its start cheap."""
+    return SPAN if like.device.type == "cpu" else 1
 
 
 @dataclass(frozen=True, eq=False)

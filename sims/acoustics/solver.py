@@ -15,6 +15,7 @@ from sims.acoustics.adjoint import heard
 from sims.acoustics.air import SPEED_OF_SOUND
 from sims.acoustics.boundary import boundary_of, branches_of
 from sims.acoustics.checkpoints import GradientMemory
+from sims.acoustics.coupling import Coupling
 from sims.acoustics.hexahedra import Hexahedra
 from sims.acoustics.marching import Stencils, Walls, walls_of
 from sims.acoustics.room import NAMES, Room
@@ -79,6 +80,7 @@ class Solver:
         self.space: Space = space_of(room, self.largest, order, dtype, self.device)
         self.boundary = boundary_of(self.space.faces, room.patches, len(NAMES))
         self.stability_limit = math.sqrt(12.0 / largest_eigenvalue(self.space, dtype))
+        self._couplings: dict[bytes, Coupling] = {}
         self.gradient_memory: GradientMemory | None = None
         self.time_step = STEP_SHARE * self.stability_limit if time_step is None else time_step
         if not 0 < self.time_step <= self.stability_limit:
@@ -134,7 +136,15 @@ class Solver:
         """The walls of the room, or others in their place, for the time loop."""
         room = self.room if walls is None else self.room.with_walls(walls)
         branches = branches_of(room.surfaces, room.walls, self.device)
-        return walls_of(self.space, self.boundary, branches, self.time_step, self.dtype, self.safe)
+        return walls_of(
+            self.space,
+            self.boundary,
+            branches,
+            self.time_step,
+            self.dtype,
+            self.safe,
+            self._couplings,
+        )
 
     def _positions(self, name: str, values: Any) -> Tensor:
         positions = as_tensor(

@@ -8,7 +8,7 @@ from torch import Tensor
 from geomopt.launch import launch
 from sims.acoustics.adjoint_kernels import kernels
 from sims.acoustics.boundary_kernels import kernels as forward_kernels
-from sims.acoustics.marching import Walls
+from sims.acoustics.marching import Walls, span_of, swept
 
 
 def nodes_of_entries(walls: Walls) -> Tensor:
@@ -47,7 +47,7 @@ class WallSweep:
         if not count:
             return
         tools = kernels(dtype)
-        _, _, sweep, _, spread = forward_kernels(dtype)
+        *_, spread = forward_kernels(dtype)
         entries = [walls.nodes, walls.starts, walls.surface]
         branches = [walls.branch_starts, self.branches, walls.most, self.time_step, walls.fraction]
         launch(
@@ -60,13 +60,12 @@ class WallSweep:
             [previous, self.gain, self.right, self.rho, self.change],
         )  # fmt: skip
         coupled = [walls.row_starts, walls.columns, walls.values]
-        for momentum, weight in walls.sweeps:
-            given = [*coupled, walls.diagonal, walls.fraction, momentum, weight]
-            now = [self.gain, self.right, self.rho]
-            launch(sweep, count, [*given, *now], [self.change, self.updated])
-            self.rho, self.updated = self.updated, self.rho
-        given = [0, walls.rows, *coupled, -0.5 / self.time_step, self.rho]
-        launch(spread, len(walls.rows), given, [acceleration])
+        self.rho, self.updated = swept(
+            walls, self.gain, self.right, self.rho, self.change, self.updated
+        )
+        span, rows = span_of(field), len(walls.rows)
+        given = [span, 0, rows, walls.rows, *coupled, -0.5 / self.time_step, self.rho]
+        launch(spread, -(-rows // span), given, [acceleration])
         sums = [int(self.summed), row, rates]
         given = [*entries, *branches, acceleration, self.rho, *sums]
         launch(tools.close, count, given, [field, self.filters, self.latest, self.sums])
