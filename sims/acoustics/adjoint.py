@@ -23,6 +23,7 @@ emitted amounts M dt² T μ, and in the stiffness K of A = c² M⁻¹ K a sum ov
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -113,14 +114,15 @@ class _Heard(torch.autograd.Function):
         listeners = Listeners.of(run.receivers, run.space.mass)
         kept = Kept(wanted.walls, listeners.nodes.long() if wanted.weights else None, fields)
         nodes, size = len(run.initial), run.initial.element_size()
-        fixed = (3 + 2 * fields) * nodes + 8 * len(run.walls.strength) * run.walls.most
-        fixed += 6 * fields * nodes  # about what sums over the metric take
+        working = 4 * nodes + 8 * len(run.walls.strength) * run.walls.most
+        if fields:
+            working += 2 * nodes + cast(Hexahedra, run.space).metric.numel()
         if memory is None:
             whole = 2 * nodes * (run.steps + 1) * size
-            memory = 3.5 if fields and whole <= FIELDS_KEPT else WALLS_SHARE
+            memory = math.inf if fields and whole <= FIELDS_KEPT else WALLS_SHARE
         ctx.run, ctx.wanted, ctx.listeners = run, wanted, listeners
         ctx.recording = Recording(
-            run.space, run.walls, run.emitted, run.initial, run.time_step, run.steps, kept, fixed,
+            run.space, run.walls, run.emitted, run.initial, run.time_step, run.steps, kept, working,
             memory,
         )  # fmt: skip
         report(ctx.recording.memory)

@@ -20,12 +20,16 @@ from sims.acoustics.space import Space
 
 @dataclass(frozen=True)
 class GradientMemory:
-    """What gradients of a run take. bytes: at most at a time. full_history: bytes of the pressure
-    at all nodes and times. repeated: steps that are run again, as a share of all.
+    """What is kept of a run for its gradients, and made again.
+
+    bytes: at most at a time, with the fields that steps run again take. full_history: bytes of the
+    pressure at all nodes and times. working: bytes of what the sweep itself works with, which is
+    there between its start and its end. repeated: steps that are run again, as a share of all.
     """
 
     bytes: int
     full_history: int
+    working: int
     repeated: float
 
     @property
@@ -35,8 +39,9 @@ class GradientMemory:
 
     def __str__(self) -> str:
         return (
-            f"{self.bytes / 2**20:.1f} MiB for gradients, {self.share:.1%} of the full history, "
-            f"with {self.repeated:.0%} of the steps run twice"
+            f"{self.bytes / 2**20:.1f} MiB kept for gradients, {self.share:.1%} of the full "
+            f"history, {self.repeated:.0%} of the steps run twice, {self.working / 2**20:.1f} MiB "
+            "to sweep back with"
         )
 
 
@@ -66,20 +71,22 @@ class Segment:
 
 
 def segments(
-    steps: int, of_step: int, of_state: int, fixed: int, limit: float
+    steps: int, of_step: int, of_state: int, fixed: int, again: int, limit: float
 ) -> tuple[list[int], int]:
     """Bounds of the fewest segments whose memory stays below a limit, and the longest one.
 
-    of_step, of_state, fixed: numbers to keep for a step of a segment, for a state to go on from and
-    in any case. The last segment is as long as the limit allows, as it is the one that is not run
-    again. Where no segments stay below the limit, those that take the least.
+    of_step, of_state, fixed, again: numbers to keep for a step of a segment, for a state to go on
+    from, in any case, and where there is more than one segment. The last segment is as long as the
+    limit allows, as it is the one that is not run again. Where no segments stay below the limit,
+    those that take the least.
     """
 
     def needed(count: int, length: int) -> int:
         # the first segment goes on from silence, the last one is not run again
-        return fixed + length * of_step + max(count - 2, 0) * of_state
+        more = again if count > 1 else 0
+        return fixed + more + length * of_step + max(count - 2, 0) * of_state
 
-    counts = range(1, max(steps, 1) + 1)
+    counts = range(1, steps + 1)
     fitting = (n for n in counts if needed(n, math.ceil(steps / n)) <= limit)
     count = next(fitting, None)
     if count is None:
@@ -105,10 +112,10 @@ class Recording:
         time_step: float,
         steps: int,
         kept: Kept,
-        fixed: int,
+        working: int,
         limit: float,
     ) -> None:
-        """fixed: numbers that the sweep works with in any case. limit: of the full history."""
+        """working: numbers that the sweep works with. limit: of the full history."""
         steps += 1  # the one to time 0
         self.space, self.walls, self.emitted = space, walls, emitted
         self.initial, self.time_step, self.kept = initial, time_step, kept
@@ -117,9 +124,9 @@ class Recording:
         of_step = count * kept.rates + heard * (not kept.fields) + 2 * nodes * kept.fields
         of_state = 2 * nodes + 2 * count + 2 * len(walls.strength) * walls.most
         # to run again takes fields of its own
-        fixed += 2 * nodes * kept.fields + (3 * nodes if of_step else 0)
+        fixed, again = 2 * nodes * kept.fields, 3 * nodes
         full = nodes * steps
-        self.bounds, longest = segments(steps, of_step, of_state, fixed, limit * full)
+        self.bounds, longest = segments(steps, of_step, of_state, fixed, again, limit * full)
         self.states: dict[int, tuple[Tensor, ...]] = {}
         self._held = len(self.bounds) - 2
         empty = initial.new_empty
@@ -128,9 +135,11 @@ class Recording:
         self._pressures = empty((longest + 2) * kept.fields, nodes)
         self._accelerations = empty(longest * kept.fields, nodes)
         numbers = fixed + longest * of_step + max(len(self.bounds) - 3, 0) * of_state
+        if len(self.bounds) > 2:
+            numbers += again
         size = initial.element_size()
-        repeated = self.bounds[-2] / max(steps, 1)
-        self.memory = GradientMemory(numbers * size, full * size, repeated)
+        repeated = self.bounds[-2] / steps
+        self.memory = GradientMemory(numbers * size, full * size, working * size, repeated)
 
     def follow(self, motion: Motion) -> None:
         """See a run pass, for the first time."""
