@@ -30,7 +30,7 @@ def stiffest_node(space: Space, dtype: torch.dtype) -> int:
     """The node where the eigenvector of that eigenvalue has most of its mass times square."""
     _, vectors = _ritz(space, dtype)
     *_, mode = _lanczos(space, dtype, vectors[:, -1].tolist())
-    return int((mode.square() * space.mass).argmax())
+    return int((mode.square() * space.mass.detach()).argmax())
 
 
 def _ritz(space: Space, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -49,7 +49,7 @@ def _lanczos(
     mix: how much of each basis vector to add up, from an earlier pass; the steps are repeated
     rather than all vectors kept.
     """
-    mass = space.mass.to(dtype)
+    mass = space.mass.detach().to(dtype)
     inside = mass > 0
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(len(mass), generator=generator, dtype=dtype).to(mass.device)
