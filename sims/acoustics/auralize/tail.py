@@ -48,7 +48,8 @@ def noise_tail(
     distances: (R,) from the source [m], or 0 where something stands in the way of direct sound.
     decay_times: reverberation time [s] by octave [Hz], such as of Eyring's formula with what the
     walls absorb there; None for the one measured just below the crossover, at all octaves. seed: of
-    the noise. The same arguments give the same samples.
+    the noise. The same arguments give the same samples, and all receivers hear the same noise, so
+    that it does not flutter along a path; a second ear wants another seed.
 
     Raises InputError where that time must be measured and the responses are too short for it.
     """
@@ -79,7 +80,7 @@ def noise_tail(
     count = math.ceil((LONGEST * max(lasting) + float(delays.max())) * rate)
     count = max(count, low.shape[-1])
     generator = torch.Generator().manual_seed(seed)
-    white = torch.randn(len(low), count, generator=generator, dtype=torch.float64)
+    white = torch.randn(count, generator=generator, dtype=torch.float64)
     since = torch.arange(count, dtype=torch.float64) / rate - delays[:, None]
     frequencies = torch.fft.rfftfreq(2 * count, 1 / rate, dtype=torch.float64)
     spectrum = torch.zeros(len(low), len(frequencies), dtype=torch.complex128)

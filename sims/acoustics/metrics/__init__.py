@@ -30,7 +30,15 @@ from sims.acoustics.metrics.decay import (
     reverberation_time,
     schroeder_curve,
 )
-from sims.acoustics.metrics.energy import C50, C80, centre_time, clarity, definition, strength
+from sims.acoustics.metrics.energy import (
+    C50,
+    C80,
+    centre_time,
+    clarity,
+    definition,
+    early_and_late,
+    strength,
+)
 from sims.acoustics.metrics.noise import NoiseFloor, noise_floor
 from sims.acoustics.metrics.parameters import (
     NOTICEABLE_CENTRE_TIME,
@@ -80,6 +88,7 @@ __all__ = [
     "decay_line",
     "decay_range",
     "definition",
+    "early_and_late",
     "early_decay_time",
     "index_of_transfer",
     "modulation_transfer",

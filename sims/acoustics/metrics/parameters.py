@@ -27,8 +27,7 @@ from sims.acoustics.metrics.energy import (
     C80,
     STRENGTH_DISTANCE,
     centre_time,
-    clarity,
-    definition,
+    early_and_late,
     strength,
 )
 from sims.acoustics.metrics.noise import noise_floor
@@ -114,7 +113,8 @@ def room_parameters(
             bands = [band for band in bands if band in ROOM_BANDS]
         if not bands:
             raise InputError(f"rate must allow for the 125 Hz band, got {rate:g} Hz")
-    filtered = band_filter(_without_silence(response), rate, bands, width=width)
+    response = _without_silence(response)
+    filtered = band_filter(response, rate, bands, width=width)
     start = onset(filtered)
     floor = noise_floor(filtered, rate)
     span = decay_range(filtered, floor, start)
@@ -131,6 +131,17 @@ def room_parameters(
     def ratio(values: Tensor) -> Tensor:
         return allowed(values, RATIO_RANGE)
 
+    parts = [
+        early_and_late(response, rate, limit, bands, width=width, floor=used)
+        for limit in (C50, C80)
+    ]
+    (early50, late50), (early80, late80) = parts
+    # what the filter itself adds to the centre time is the centre time of its own response
+    impulse = torch.zeros_like(filtered[(0,) * (filtered.ndim - 2)][0])
+    impulse[0] = 1.0
+    begin = torch.zeros(len(bands), dtype=torch.int64, device=response.device)
+    own = centre_time(band_filter(impulse, rate, bands, width=width), rate, start=begin)
+    whole = onset(response)[..., None].expand(filtered.shape[:-1])
     gain = None
     if free_field is not None:
         reference = band_filter(free_field, rate, bands, width=width)
@@ -140,10 +151,10 @@ def room_parameters(
         early_decay_time=early,
         t20=t20,
         t30=t30,
-        c50=ratio(clarity(filtered, rate, C50, used, start)),
-        c80=ratio(clarity(filtered, rate, C80, used, start)),
-        d50=ratio(definition(filtered, rate, C50, used, start)),
-        centre_time=ratio(centre_time(filtered, rate, used, start)),
+        c50=ratio(10 * torch.log10(early50 / late50)),
+        c80=ratio(10 * torch.log10(early80 / late80)),
+        d50=ratio(early50 / (early50 + late50)),
+        centre_time=ratio(centre_time(filtered, rate, used, whole) - own),
         strength=gain,
         decay_range=span,
         nonlinearity=torch.where(t20.isnan(), torch.nan, straight),
