@@ -27,6 +27,7 @@ PER_OCTAVE = 6  # points between the bands of an absorption table
 BETWEEN = 0.15  # weight of these beside the bands themselves
 SHARPNESS = 0.03  # weight of the logarithm of a quality above 1, which no octave band speaks of
 DISSIPATION_OVER_REFLECTION = 10.0  # an error of 0.002 in R counts as one of 2 % in Re y
+WORST_FIT = 0.1  # root of the mean squared error of R above which a fit is refused
 RESOLVED = 0.02  # absorption that is added before errors are taken relative to it
 MOST_ABSORBING = 1.567  # rho c, takes the most at random incidence, 0.951
 
@@ -53,8 +54,22 @@ def miki_layer(
 def _miki_layer(
     flow_resistivity: float, thickness: float, air_gap: float, low: float, high: float
 ) -> Wall:
-    frequencies = np.geomspace(low, high, POINTS)
-    impedance = surface_impedance(frequencies, flow_resistivity, thickness, air_gap)
+    def of_band(lowest: float) -> tuple[Array, wall_fit.Complex]:
+        f = np.geomspace(lowest, high, POINTS)
+        return f, surface_impedance(f, flow_resistivity, thickness, air_gap)
+
+    frequencies, impedance = of_band(low)
+    # far below the range of its measurements the formula can be active
+    active = np.flatnonzero(impedance.real < 0)
+    if len(active):
+        last = float(frequencies[active[-1]])
+        if 2.0 * last > high:
+            raise InputError(
+                f"flow_resistivity {flow_resistivity:g} Pa s/m² and thickness {thickness:g} m: "
+                f"the formula gives out energy up to {last:.4g} Hz; it holds above "
+                f"{0.01 * flow_resistivity:g} Hz (0.01 of the flow resistivity): raise the band"
+            )
+        frequencies, impedance = of_band(float(frequencies[active[-1] + 1]))
     gap = f" and {1e3 * air_gap:g} mm of air" if air_gap else ""
     name = f"{1e3 * thickness:g} mm porous, {flow_resistivity:g} Pa s/m²{gap}"
     return from_impedance(frequencies, impedance, 0.002, name)
@@ -82,19 +97,19 @@ def from_impedance(frequencies: object, impedance: object, tolerance: float, nam
     unit = float(np.sqrt(omega[0] * omega[-1]))
     s = 1j * omega / unit
 
-    def errors(logarithms: Array) -> tuple[float, float, float]:
+    def errors(logarithms: Array) -> tuple[float, Array, float]:
         y = wall_fit.admittance(logarithms, s).sum(axis=1)[0]
         reflected = (1.0 - y) / (1.0 + y) - (1.0 - target) / (1.0 + target)
         taken = (y.real - target.real) / wall_fit.resolved(target)
         return (
             float(np.abs(y / target - 1.0).max()),
-            float(np.abs(reflected).max()),
+            np.abs(reflected),
             float(np.abs(taken).max()),
         )
 
     def score(logarithms: Array) -> float:
         _, reflection, taken = errors(logarithms)
-        return max(reflection, taken / DISSIPATION_OVER_REFLECTION)
+        return max(float(reflection.max()), taken / DISSIPATION_OVER_REFLECTION)
 
     branches = wall_fit.fit(
         wall_fit.of_impedance(s, target),
@@ -108,10 +123,17 @@ def from_impedance(frequencies: object, impedance: object, tolerance: float, nam
     )
     with np.errstate(divide="ignore"):
         admittance, reflection, dissipation = errors(np.log(branches).reshape(1, -1))
+    mean = float(np.sqrt((reflection**2).mean()))
+    if mean > WORST_FIT:
+        raise InputError(
+            f"impedance cannot be met by branches in parallel from {f[0]:g} to {f[-1]:g} Hz: R is "
+            f"off by {mean:.2g} on average. Smooth what is noise, or narrow the band: a cavity of "
+            "depth d stands still near c / (2 d), and the band has to end below"
+        )
     error = FitError(
         (float(f[0]), float(f[-1])),
         admittance=admittance,
-        reflection=reflection,
+        reflection=float(reflection.max()),
         dissipation=dissipation,
     )
     return _wall(branches, unit, name, error)

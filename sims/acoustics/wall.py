@@ -130,8 +130,9 @@ class Wall:
         """A porous layer before a rigid wall, of `miki.surface_impedance` at normal incidence.
 
         flow_resistivity: [Pa s/m²]. thickness, air_gap: [m]. band: where the branches are fitted,
-        lowest and highest frequency [Hz]. Raises InputError for values that are not positive, or a
-        negative gap.
+        lowest and highest frequency [Hz]; it begins higher where the formula is active, far below
+        0.01 flow_resistivity. Raises InputError for values that are not positive, a negative gap,
+        and a band in which a gap has resonances that no branches in parallel follow.
         """
         from sims.acoustics import fitted_walls
 
@@ -151,7 +152,8 @@ class Wall:
         other convention. tolerance: error of the reflection factor at normal incidence, and tenth
         of the relative error of Re y, below which no more branches are added, of at most five.
         `fit_error` of the wall says what was reached.
-        Raises InputError for data that are not finite, not in order, zero, or active (Re Z < 0).
+        Raises InputError for data that are not finite, not in order, zero, or active (Re Z < 0),
+        and where branches in parallel miss R by more than 0.1 on average.
         """
         from sims.acoustics import fitted_walls
 

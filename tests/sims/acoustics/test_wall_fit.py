@@ -57,6 +57,12 @@ def test_other_layers(flow_resistivity, thickness, air_gap, reflection):
     assert wall.fit_error.reflection == pytest.approx(error, rel=1e-3)
 
 
+def test_where_the_formula_is_active_the_band_begins_higher():
+    wall = Wall.miki(142467.0, 0.005)
+    assert wall.fit_error.band[0] > 40.0
+    assert wall.fit_error.reflection < 0.01
+
+
 def test_decay_of_a_cube_with_the_fit_is_that_of_its_data(pole_residues):
     s = 2j * np.pi * torch.from_numpy(BAND)
     wall = Wall.from_impedance(BAND, 411.6 / pole_residues.admittance_at(s))
@@ -180,6 +186,8 @@ GOOD = [100.0, 200.0, 400.0]
         (lambda: Wall.from_impedance(GOOD, [9, 9]), "impedance must have shape"),
         (lambda: Wall.from_impedance(GOOD, None), "impedance must be numbers"),
         (lambda: Wall.from_impedance([1, 2, -3], [9, 9, 9]), "frequencies must be positive"),
+        (lambda: Wall.miki(1e4, 0.03, 0.2), "the band has to end below"),
+        (lambda: Wall.miki(1e5, 0.003, band=(20.0, 60.0)), "formula gives out energy up to"),
         (lambda: Wall.miki(0.0, 0.03), "flow_resistivity must be positive"),
         (lambda: Wall.miki(1e4, -0.03), "thickness must be positive"),
         (lambda: Wall.miki(1e4, math.nan), "thickness must be positive"),
