@@ -14,6 +14,8 @@ from torch import Tensor
 from geomopt.errors import InputError
 
 MERGED = 1e-6  # lines closer than this share of the room's size are one: rounding of inputs
+MOST_CUTS = 1e6  # along one axis
+MOST_ELEMENTS = 2**27  # of the box around the room
 AXES = "xyz"
 
 
@@ -41,26 +43,25 @@ def cut_bricks(bricks: Tensor, furniture: Tensor, longest: float) -> BrickGrid:
     bricks, furniture: (B, 2, 3) float64, the low and the high corners of boxes [m]. Every interval
     between neighbouring corners is cut evenly into elements no longer than `longest` [m].
 
-    Raises InputError for furniture outside of the room, a room without air, one in several parts
-    that air cannot pass between, and parts that touch along an edge only.
+    Raises InputError for boxes without thickness, furniture outside of the room, a room without
+    air, one in several parts that air cannot pass between, and parts that touch along an edge only.
     """
     extent = bricks[:, 1].amax(0) - bricks[:, 0].amin(0)
     tolerance = MERGED * float(extent.max())
+    for name, boxes in (("bricks", bricks), ("furniture", furniture)):
+        _check_thickness(name, boxes, tolerance)
     corners = torch.cat([bricks, furniture.clamp(bricks[:, 0].amin(0), bricks[:, 1].amax(0))])
     lines = [_cut(corners[..., axis].reshape(-1), tolerance, longest) for axis in range(3)]
     shape = [len(line) - 1 for line in lines]
-    if math.prod(shape) > 2**27:
+    if math.prod(shape) > MOST_ELEMENTS:
         raise InputError(
             f"the room would have {' x '.join(map(str, shape))} elements of at most {longest:.3g} m"
             "; lower fmax or nodes_per_wavelength, or take a smaller room"
         )
     centres = [(line[1:] + line[:-1]) / 2 for line in lines]
     inside = torch.zeros(shape, dtype=torch.bool)
-    for number, box in enumerate(bricks):
-        cells = _cells(centres, box)
-        if inside[cells].numel() == 0:
-            raise InputError(_thin("bricks", number, box, tolerance))
-        inside[cells] = True
+    for box in bricks:
+        inside[_cells(centres, box)] = True
     blocked = torch.zeros(shape, dtype=torch.bool)
     for number, box in enumerate(furniture):
         cells = _cells(centres, box)
@@ -82,12 +83,13 @@ def _cut(places: Tensor, tolerance: float, longest: float) -> Tensor:
     places = places.sort().values
     apart = torch.cat([places.new_tensor([math.inf]), places.diff()]) > tolerance
     fixed = places[apart]
-    parts = (fixed.diff() / longest - 1e-9).ceil().clamp(min=1.0).long()
-    if int(parts.sum()) > 10**6:
+    wanted = (fixed.diff() / longest - 1e-9).ceil().clamp(min=1.0)
+    if not float(wanted.sum()) < MOST_CUTS:
         raise InputError(
-            f"{int(parts.sum())} elements of at most {longest:.3g} m along one axis are too many; "
-            "lower fmax or nodes_per_wavelength, or take a smaller room"
+            f"{float(wanted.sum()):.3g} elements of at most {longest:.3g} m along one axis are too "
+            "many; lower fmax or nodes_per_wavelength, or take a smaller room"
         )
+    parts = wanted.long()
     start = fixed[:-1].repeat_interleave(parts)
     step = (fixed.diff() / parts).repeat_interleave(parts)
     first = (parts.cumsum(0) - parts).repeat_interleave(parts)
@@ -107,12 +109,15 @@ def _place(point: Tensor) -> str:
     return "(" + ", ".join(f"{float(value):.4g}" for value in point) + ")"
 
 
-def _thin(name: str, number: int, box: Tensor, tolerance: float) -> str:
-    return (
-        f"{name}[{number}] from {_place(box[0])} to {_place(box[1])} is thinner than "
-        f"{tolerance:.2g} m, which counts as nothing in a room of this size; make it thicker or "
-        "leave it out"
-    )
+def _check_thickness(name: str, boxes: Tensor, tolerance: float) -> None:
+    thin = (boxes[:, 1] - boxes[:, 0]).amin(1) <= 2 * tolerance
+    if bool(thin.any()):
+        number = int(thin.nonzero()[0])
+        low, high = (_place(corner) for corner in boxes[number])
+        raise InputError(
+            f"{name}[{number}] from {low} to {high} is thinner than {2 * tolerance:.2g} m, which "
+            "counts as nothing in a room of this size; make it thicker or leave it out"
+        )
 
 
 def _check_one_room(grid: BrickGrid) -> None:

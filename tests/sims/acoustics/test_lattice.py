@@ -254,6 +254,8 @@ def test_elements_are_no_longer_than_asked():
         (BOX, [((0.9, -1.0, -1.0), (1.1, 3.0, 3.0))], "falls into 2 parts"),
         (BOX, [((-1.0, -1.0, -1.0), (3.0, 3.0, 3.0))], "furniture takes all of the room"),
         (BOX, [((2.0, 0.0, 0.0), (3.0, 1.0, 1.0))], r"furniture\[0\] .* lies outside"),
+        (BOX, [((1.0, 0.0, 0.0), (1.0 + 1e-7, 1.0, 1.0))], r"furniture\[0\] .* is thinner than"),
+        ([*BOX, ((2.0, 0.0, 0.0), (2.0 + 1e-7, 1.0, 1.0))], [], r"bricks\[1\] .* is thinner than"),
         (
             BOX,
             [((0.5, 0.5, 0.0), (1.0, 1.0, 1.0)), ((1.0, 1.0, 0.0), (1.5, 1.5, 1.0))],
@@ -270,7 +272,15 @@ def test_rooms_too_fine_to_hold_are_refused():
     with pytest.raises(InputError, match="lower fmax or nodes_per_wavelength"):
         lattice(BOX, 1e-3, 4)
     with pytest.raises(InputError, match="lower fmax or nodes_per_wavelength"):
-        lattice(BOX, 1e-9, 4)
+        lattice(BOX, 1e-300, 4)
+
+
+def test_one_element_is_a_room():
+    room = lattice(BOX, 5.0, 1)
+    assert room.shape == (2, 2, 2)
+    # the stiffest mode changes its sign along every edge
+    wanted = 3 * SPEED_OF_SOUND**2
+    assert wanted <= largest_eigenvalue(room, room.dtype) <= MARGIN * (1 + EXACT) * wanted
 
 
 @pytest.mark.parametrize("order", range(1, 7))
