@@ -227,7 +227,8 @@ def sweep_back(
         segment = recording.segment(index)
         for step in reversed(range(segment.start, segment.stop)):
             space.accelerate(field, acceleration)
-            walls.close(field, previous, acceleration, segment.rates, step - segment.start)
+            rates = segment.rates[step - segment.start] if wanted.walls else None
+            walls.close(field, previous, acceleration, rates)
             if step in KICKS:
                 came_up.add_(field, alpha=KICKS[step])
             if emitted is not None and run.emitted is not None and step:

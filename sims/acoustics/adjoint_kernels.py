@@ -1,9 +1,10 @@
 """Kernels of the reverse sweep; see `adjoint` for the scheme that they transpose.
 
-A branch steps its flow v and spring s by v+ = keep v - pull s + answer x, s+ = s + dt (v+ + v)/2,
-of an input x; its output is (v+ + v)/2. `branches` holds weight, keep, pull and answer of each.
-`filters` holds, at entry * most + branch, v and s of the filter of the adjoint force, and of a
-second one that takes the output of the first.
+Those of the walls are C++ loops over `span` nodes a thread, see `boundary_kernels`. A branch steps
+its flow v and spring s by v+ = keep v + relax s + yield x, s+ = s + dt (v+ + v)/2, of an input x;
+its output is (v+ + v)/2. `branches` holds half the weight, keep, relax and yield of each. `filters`
+holds, at entry * most + branch, v and s of the filter of the adjoint force, and of a second one
+that takes the output of the first.
 """
 
 from functools import cache
@@ -14,12 +15,74 @@ import warp as wp
 
 from geomopt.launch import warp_scalar
 
+# (1 + G T) rho = right at each node; rho starts extrapolated. The last one is handed on
+DRIVE = """
+    for (int node = begin; node < end; ++node) {
+        const int place = nodes.data[node];
+        previous.data[place] += latest.data[node] / (2 * time_step);
+        REAL driven = 0;
+        for (int entry = starts.data[node]; entry < starts.data[node + 1]; ++entry) {
+            const int first = branch_starts.data[surface.data[entry]];
+            const int count = branch_starts.data[surface.data[entry] + 1] - first;
+            const REAL* kept = filters.data + 4 * entry * most;
+            REAL sum = 0;
+            for (int branch = 0; branch < count; ++branch) {
+                const REAL* of = branches.data + 4 * (first + branch);
+                sum += of[0] * ((1 + of[1]) * kept[4 * branch] + of[2] * kept[4 * branch + 1]);
+            }
+            driven += strength.data[entry] * sum;
+        }
+        const REAL seen = field.data[place] + fraction * acceleration.data[place];
+        right.data[node] = driven - 2 * time_step * gain.data[node] * seen;
+        rho.data[node] = 2 * latest.data[node] - latest.data[node + size];
+        change.data[node] = 0;
+    }
+"""
+# the field at each node with rho in it, and the filters a step on. Sums over time, with the rate of
+# the pressure: of the first filter's output, and of the second's v+ - v, v+ + v and s+ + s
+CLOSE = """
+    for (int node = begin; node < end; ++node) {
+        const int place = nodes.data[node];
+        const REAL closed = field.data[place] + rho.data[node] / (2 * time_step);
+        const REAL force = -time_step * time_step
+            * (closed + fraction * acceleration.data[place]);
+        const REAL rate = summed ? rates.data[node] : 0;
+        field.data[place] = closed;
+        for (int entry = starts.data[node]; entry < starts.data[node + 1]; ++entry) {
+            const int first = branch_starts.data[surface.data[entry]];
+            const int count = branch_starts.data[surface.data[entry] + 1] - first;
+            for (int branch = 0; branch < count; ++branch) {
+                const REAL* of = branches.data + 4 * (first + branch);
+                REAL* kept = filters.data + 4 * (entry * most + branch);
+                const REAL next = of[1] * kept[0] + of[2] * kept[1] + of[3] * force;
+                const REAL output = (next + kept[0]) / 2;
+                kept[0] = next;
+                kept[1] += time_step * output;
+                if (!summed)
+                    continue;
+                REAL* sum = sums.data + 4 * (entry * most + branch);
+                const REAL after = of[1] * kept[2] + of[2] * kept[3] + of[3] * output;
+                const REAL spring = kept[3] + time_step / 2 * (after + kept[2]);
+                sum[0] += rate * output;
+                sum[1] += rate * (after - kept[2]);
+                sum[2] += rate * (after + kept[2]);
+                sum[3] += rate * (spring + kept[3]);
+                kept[2] = after;
+                kept[3] = spring;
+            }
+        }
+        latest.data[node + size] = latest.data[node];
+        latest.data[node] = rho.data[node];
+    }
+"""
+
 
 @cache
 def kernels(dtype: torch.dtype) -> SimpleNamespace:
     """The kernels of one precision."""
     real = warp_scalar(dtype)
     home = wp.get_module(f"{__name__}.{dtype}")
+    spelled = f"wp::{real.__name__}"
 
     @wp.kernel(module=home, enable_backward=False)
     def inject(
@@ -39,108 +102,115 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
             total += weights[entry] * residual[step, receivers[entry]]
         field[nodes[row]] = field[nodes[row]] + total
 
-    @wp.kernel(module=home, enable_backward=False)
-    def drive(
-        first: int,
+    @wp.func_native(snippet=DRIVE.replace("REAL", spelled))
+    def drive_all(
+        begin: int,
+        end: int,
+        size: int,
+        most: int,
         nodes: wp.array(dtype=wp.int32),
         starts: wp.array(dtype=wp.int32),
         surface: wp.array(dtype=wp.int32),
-        strength: wp.array(dtype=real),
         branch_starts: wp.array(dtype=wp.int32),
         branches: wp.array2d(dtype=real),
-        most: int,
         time_step: real,
         fraction: real,
+        strength: wp.array(dtype=real),
+        gain: wp.array(dtype=real),
         field: wp.array(dtype=real),
         acceleration: wp.array(dtype=real),
         filters: wp.array2d(dtype=real),
         latest: wp.array2d(dtype=real),
         previous: wp.array(dtype=real),
-        gain: wp.array(dtype=real),
         right: wp.array(dtype=real),
         rho: wp.array(dtype=real),
         change: wp.array(dtype=real),
-    ):
-        """(1 + G T) rho = right at a node; rho starts extrapolated. The last one is handed on."""
-        node = first + wp.tid()
-        i = nodes[node]
-        half = real(0.5) * time_step
-        previous[i] = previous[i] + latest[0, node] / (real(2.0) * time_step)
-        share = real(0.0)
-        driven = real(0.0)
-        for entry in range(starts[node], starts[node + 1]):
-            offset = branch_starts[surface[entry]]
-            for branch in range(branch_starts[surface[entry] + 1] - offset):
-                own = offset + branch
-                place = entry * most + branch
-                weight = real(0.5) * strength[entry] * branches[own, 0]
-                flow = filters[place, 0]
-                kept = branches[own, 1] * flow - branches[own, 2] * filters[place, 1]
-                share += weight * branches[own, 3]
-                driven += weight * (kept + flow)
-        gain[node] = half * share
-        seen = field[i] + fraction * acceleration[i]
-        right[node] = driven - time_step * time_step * share * seen
-        rho[node] = real(2.0) * latest[0, node] - latest[1, node]
-        change[node] = real(0.0)
+    ): ...
 
-    @wp.kernel(module=home, enable_backward=False)
-    def close(
-        first: int,
+    @wp.func_native(snippet=CLOSE.replace("REAL", spelled))
+    def close_all(
+        begin: int,
+        end: int,
+        size: int,
+        most: int,
         nodes: wp.array(dtype=wp.int32),
         starts: wp.array(dtype=wp.int32),
         surface: wp.array(dtype=wp.int32),
         branch_starts: wp.array(dtype=wp.int32),
         branches: wp.array2d(dtype=real),
-        most: int,
         time_step: real,
         fraction: real,
         acceleration: wp.array(dtype=real),
         rho: wp.array(dtype=real),
         summed: int,
-        step: int,
-        rates: wp.array2d(dtype=real),
+        rates: wp.array(dtype=real),
+        field: wp.array(dtype=real),
+        filters: wp.array2d(dtype=real),
+        latest: wp.array2d(dtype=real),
+        sums: wp.array2d(dtype=real),
+    ): ...
+
+    @wp.kernel(module=home, enable_backward=False)
+    def drive(
+        first: int,
+        span: int,
+        count: int,
+        most: int,
+        nodes: wp.array(dtype=wp.int32),
+        starts: wp.array(dtype=wp.int32),
+        surface: wp.array(dtype=wp.int32),
+        branch_starts: wp.array(dtype=wp.int32),
+        branches: wp.array2d(dtype=real),
+        time_step: real,
+        fraction: real,
+        strength: wp.array(dtype=real),
+        gain: wp.array(dtype=real),
+        field: wp.array(dtype=real),
+        acceleration: wp.array(dtype=real),
+        filters: wp.array2d(dtype=real),
+        latest: wp.array2d(dtype=real),
+        previous: wp.array(dtype=real),
+        right: wp.array(dtype=real),
+        rho: wp.array(dtype=real),
+        change: wp.array(dtype=real),
+    ):
+        """(1 + G T) rho = right at nodes of the walls."""
+        begin = (first + wp.tid()) * span
+        drive_all(
+            begin, wp.min(begin + span, count), count, most, nodes, starts, surface,
+            branch_starts, branches, time_step, fraction, strength, gain, field, acceleration,
+            filters, latest, previous, right, rho, change,
+        )  # fmt: skip
+
+    @wp.kernel(module=home, enable_backward=False)
+    def close(
+        first: int,
+        span: int,
+        count: int,
+        most: int,
+        nodes: wp.array(dtype=wp.int32),
+        starts: wp.array(dtype=wp.int32),
+        surface: wp.array(dtype=wp.int32),
+        branch_starts: wp.array(dtype=wp.int32),
+        branches: wp.array2d(dtype=real),
+        time_step: real,
+        fraction: real,
+        acceleration: wp.array(dtype=real),
+        rho: wp.array(dtype=real),
+        summed: int,
+        rates: wp.array(dtype=real),
         field: wp.array(dtype=real),
         filters: wp.array2d(dtype=real),
         latest: wp.array2d(dtype=real),
         sums: wp.array2d(dtype=real),
     ):
-        """The field at a node of the walls with rho in it, and the filters a step on.
-
-        Sums over time, with the rate of the pressure: of the first filter's output, and of the
-        second's v+ - v, v+ + v and s+ + s.
-        """
-        node = first + wp.tid()
-        i = nodes[node]
-        half = real(0.5) * time_step
-        field[i] = field[i] + rho[node] / (real(2.0) * time_step)
-        force = -time_step * time_step * (field[i] + fraction * acceleration[i])
-        for entry in range(starts[node], starts[node + 1]):
-            offset = branch_starts[surface[entry]]
-            for branch in range(branch_starts[surface[entry] + 1] - offset):
-                keep = branches[offset + branch, 1]
-                pull = branches[offset + branch, 2]
-                answer = branches[offset + branch, 3]
-                place = entry * most + branch
-                flow = filters[place, 0]
-                new = keep * flow - pull * filters[place, 1] + answer * force
-                output = real(0.5) * (new + flow)
-                filters[place, 0] = new
-                filters[place, 1] = filters[place, 1] + time_step * output
-                if summed != 0:
-                    rate = rates[step, node]
-                    flow = filters[place, 2]
-                    spring = filters[place, 3]
-                    new = keep * flow - pull * spring + answer * output
-                    stretched = spring + half * (new + flow)
-                    filters[place, 2] = new
-                    filters[place, 3] = stretched
-                    sums[place, 0] = sums[place, 0] + rate * output
-                    sums[place, 1] = sums[place, 1] + rate * (new - flow)
-                    sums[place, 2] = sums[place, 2] + rate * (new + flow)
-                    sums[place, 3] = sums[place, 3] + rate * (stretched + spring)
-        latest[1, node] = latest[0, node]
-        latest[0, node] = rho[node]
+        """The field at nodes of the walls with rho in it, and their filters a step on."""
+        begin = (first + wp.tid()) * span
+        close_all(
+            begin, wp.min(begin + span, count), count, most, nodes, starts, surface,
+            branch_starts, branches, time_step, fraction, acceleration, rho, summed, rates, field,
+            filters, latest, sums,
+        )  # fmt: skip
 
     @wp.kernel(module=home, enable_backward=False)
     def collect(

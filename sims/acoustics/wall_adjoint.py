@@ -26,49 +26,45 @@ class WallSweep:
         inertia, resistance, stiffness = inertia / time_step, resistance / 2, spring * time_step / 4
         whole = inertia + resistance + stiffness
         keep = (inertia - resistance - stiffness) / whole
-        branches = torch.stack([weight, keep, spring / whole, 1 / whole], 1)
+        # resistances have states here, since their gradients in mass and spring ask for them
+        branches = torch.stack([weight / 2, keep, -spring / whole, 1 / whole], 1)
         self.branches = branches.to(walls.table.dtype).contiguous()
         zeros = walls.strength.new_zeros
         places, count = len(walls.strength) * walls.most, len(walls.nodes)
         self.filters, self.sums = zeros(places, 4), zeros(places, 4)
         self.latest = zeros(2, count)
-        self.gain, self.right, self.change = zeros(count), zeros(count), zeros(count)
+        self.right, self.change = zeros(count), zeros(count)
         self.rho, self.updated = zeros(count), zeros(count)
 
     def close(
-        self, field: Tensor, previous: Tensor, acceleration: Tensor, rates: Tensor, row: int
+        self, field: Tensor, previous: Tensor, acceleration: Tensor, rates: Tensor | None
     ) -> None:
         """Add the walls' part to the adjoint field, with -A of it in `acceleration`.
 
-        rates: (n, W), of which `row` is this step's.
+        rates: (W,), of the pressure in this step.
         """
-        walls, dtype = self.walls, field.dtype
-        count = len(walls.nodes)
+        walls = self.walls
+        count, span = len(walls.nodes), span_of(field)
         if not count:
             return
-        tools = kernels(dtype)
-        *_, spread = forward_kernels(dtype)
-        entries = [walls.nodes, walls.starts, walls.surface]
-        branches = [walls.branch_starts, self.branches, walls.most, self.time_step, walls.fraction]
-        launch(
-            tools.drive,
-            count,
-            [
-                *entries, walls.strength, *branches, field, acceleration, self.filters,
-                self.latest,
-            ],
-            [previous, self.gain, self.right, self.rho, self.change],
-        )  # fmt: skip
-        coupled = [walls.row_starts, walls.columns, walls.values]
+        tools = kernels(field.dtype)
+        *_, spread = forward_kernels(field.dtype)
+        given = [
+            span, count, walls.most, walls.nodes, walls.starts, walls.surface,
+            walls.branch_starts, self.branches, self.time_step, walls.fraction,
+        ]  # fmt: skip
+        seen = [walls.strength, walls.gain, field, acceleration, self.filters, self.latest]
+        made = [previous, self.right, self.rho, self.change]
+        launch(tools.drive, -(-count // span), [*given, *seen], made)
         self.rho, self.updated = swept(
-            walls, self.gain, self.right, self.rho, self.change, self.updated
+            walls, walls.gain, self.right, self.rho, self.change, self.updated
         )
-        span, rows = span_of(field), len(walls.rows)
-        given = [span, 0, rows, walls.rows, *coupled, -0.5 / self.time_step, self.rho]
-        launch(spread, -(-rows // span), given, [acceleration])
-        sums = [int(self.summed), row, rates]
-        given = [*entries, *branches, acceleration, self.rho, *sums]
-        launch(tools.close, count, given, [field, self.filters, self.latest, self.sums])
+        rows, coupled = len(walls.rows), [walls.row_starts, walls.columns, walls.values]
+        spreading = [span, 0, rows, walls.rows, *coupled, -0.5 / self.time_step, self.rho]
+        launch(spread, -(-rows // span), spreading, [acceleration])
+        seen = [acceleration, self.rho, int(self.summed), self.rho if rates is None else rates]
+        made = [field, self.filters, self.latest, self.sums]
+        launch(tools.close, -(-count // span), [*given, *seen], made)
 
     def gradients(self, mass: Tensor) -> tuple[Tensor, Tensor]:
         """In strength (K,) and table (B, 4), for the mass (N,) of the nodes."""
