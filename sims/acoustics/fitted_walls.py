@@ -22,6 +22,7 @@ from sims.acoustics.wall import FitError, Wall
 
 Array = wall_fit.Array
 
+POINTS_FITTED = 200  # frequencies of a table that enter a fit; its error is of all of them
 POINTS = 80  # frequencies at which a formula is sampled
 PER_OCTAVE = 6  # points between the bands of an absorption table
 BETWEEN = 0.15  # weight of these beside the bands themselves
@@ -111,8 +112,9 @@ def from_impedance(frequencies: object, impedance: object, tolerance: float, nam
         _, reflection, taken = errors(logarithms)
         return max(float(reflection.max()), taken / DISSIPATION_OVER_REFLECTION)
 
+    some = _spread(f)
     branches = wall_fit.fit(
-        wall_fit.of_impedance(s, target),
+        wall_fit.of_impedance(s[some], target[some]),
         score,
         level=float(np.median(1.0 / np.abs(target))),
         low=abs(s[0]),
@@ -182,6 +184,8 @@ def from_absorption(
             name=name,
             fit_error=FitError(band, absorption=abs(reached - float(a[0]))),
         )
+    measured, given, some = f, a, _spread(f)
+    f, a = f[some], a[some]
     omega = 2.0 * np.pi * f
     unit = float(np.sqrt(omega[0] * omega[-1]))
     between = 2.0 ** np.arange(
@@ -220,8 +224,8 @@ def from_absorption(
         tolerance=tolerance,
     )
     wall = _wall(branches, unit, name, None)
-    reached = wall.absorption(f, incidence).numpy() - a
-    return replace(wall, fit_error=FitError(band, absorption=float(np.abs(reached).max())))
+    missed = wall.absorption(measured, incidence).numpy() - given
+    return replace(wall, fit_error=FitError(band, absorption=float(np.abs(missed).max())))
 
 
 def _absorption(y: wall_fit.Complex, random: bool) -> tuple[Array, Array, Array]:
@@ -265,6 +269,15 @@ def _resistance(alpha: float, random: bool) -> float:
         xtol=1e-14,
     ).root
     return math.exp(logarithm)
+
+
+def _spread(f: Array) -> NDArray[np.int64]:
+    """Indices of at most POINTS_FITTED frequencies, evenly spread over the octaves."""
+    if len(f) <= POINTS_FITTED:
+        return np.arange(len(f))
+    return np.unique(
+        np.searchsorted(f, np.geomspace(f[0], f[-1], POINTS_FITTED)).clip(0, len(f) - 1)
+    )
 
 
 def _wall(branches: Array, unit: float, name: str, error: FitError | None) -> Wall:

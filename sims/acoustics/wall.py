@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -213,10 +213,6 @@ class Wall:
                 for (wall, _), share in zip(pairs, together, strict=True)
             ),
         )
-
-    def renamed(self, name: str) -> Wall:
-        """The same wall under another name."""
-        return replace(self, name=name)
 
     def admittance_at(self, s: Tensor) -> Tensor:
         """Normalised admittance y of complex s (...) [rad/s], differentiable in all."""

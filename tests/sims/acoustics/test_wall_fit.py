@@ -102,6 +102,15 @@ def test_noise_in_the_data_does_not_spoil_the_fit():
     assert np.sqrt((error**2).mean()) < 0.004
 
 
+def test_long_tables_are_fitted_as_well_as_short_ones():
+    f = np.arange(40.0, 2000.0)
+    wall = Wall.from_impedance(f, surface_impedance(f, 1e4, 0.03))
+    assert wall.fit_error.reflection < 1e-3
+    alpha = 1 - wall.reflection(f).abs() ** 2
+    tube = Wall.from_absorption(f, alpha, incidence="normal")
+    assert tube.fit_error.absorption < 0.02  # the tolerance of absorption
+
+
 # octave bands of typical surfaces: hard, carpet, curtain, panel that resonates, tile
 TABLES = {
     "concrete": [0.01, 0.01, 0.02, 0.02, 0.02, 0.03],
