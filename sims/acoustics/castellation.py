@@ -22,6 +22,7 @@ from geomopt.geometry.topology import connected_labels
 FLAT = 1e-6  # how far a normal or a place, as a share of the extent, may be off a plane of the grid
 CLOSE = 0.5  # share of the size below which two planes are too close to keep both
 DEPTH = 0.35  # share of the size that corners of cells keep from walls that are not along the grid
+SMOOTH = math.cos(math.radians(30))  # of the angle between walls that count as one
 LARGEST_GRID = 1 << 24  # cells
 
 
@@ -60,6 +61,26 @@ class Frame:
         kept = torch.full_like(self.wall, -1)
         kept[held] = rank[self.wall[held]]
         return replace(self, wall=kept, planes=self.planes[walls])
+
+    def with_convex_walls(self) -> Frame:
+        """The frame without the pieces that meet a wall across the grid smoothly or at a corner
+        that stands into the room: elements cannot end on both there.
+        """
+        topology = self.mesh.topology()
+        normals = self.mesh.face_normals
+        corners = self.mesh.vertices[topology.opposite_vertices.long()]
+        pairs = topology.edge_faces.long()
+        cosine = (normals[pairs[:, 0]] * normals[pairs[:, 1]]).sum(dim=1)
+        rise = ((corners[:, 1] - corners[:, 0]) * normals[pairs[:, 0]]).sum(dim=1)
+        poor = (rise > -FLAT * self.extent) | (cosine > SMOOTH)
+        frame = self
+        while True:
+            wall = frame.wall[pairs]
+            mixed = poor & ((wall < 0).sum(dim=1) == 1)
+            if not bool(mixed.any()):
+                return frame
+            lost = wall[mixed].amax(dim=1)
+            frame = frame.keeping(~torch.isin(torch.arange(len(frame.planes)), lost))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """How far hexahedra are from cubes, as an energy whose least value untangles and evens a mesh.
 
 With J the edges at a corner of an element over the wanted edge length, a cube has J a rotation. The
-energy of a corner is (|J^-1|^2 / 3)^2 + w |J|^2 / 3. The first part, of which the worst corners
-dominate the sum, bounds the eigenvalues of the wave operator, so the narrowest elements, which set
-the time step, weigh most. In place of det J stands (det J + sqrt(det J^2 + e^2)) / 2, which lets
+energy of a corner is (|J^-1|^2 / 3)^2 + w |J|^2 / 3 + v / det J^2. The first part, of which the
+worst corners dominate the sum, bounds the eigenvalues of the wave operator, so the narrowest
+elements, which set the time step, weigh most; the last keeps a softened element from shrinking to a
+point. In place of det J stands (det J + sqrt(det J^2 + e^2)) / 2, which lets
 folded elements open (Garanzha et al., Foldover-free maps in 50 lines of code, ACM Trans. Graph. 40,
 2021, equation 4); e goes to zero as the mesh opens.
 """
@@ -15,7 +16,8 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-STRETCH = 0.1  # weight of |J|^2, against elements that grow at no cost
+STRETCH = 0.1  # w, against elements that grow at no cost
+SHRINK = 0.3  # v
 # the three neighbours of each corner along the axes, and whether they lie before it
 NEIGHBORS = [[corner ^ 4, corner ^ 2, corner ^ 1] for corner in range(8)]
 HANDED = [1.0 if corner in (0, 3, 5, 6) else -1.0 for corner in range(8)]
@@ -54,10 +56,10 @@ def energy_and_slope(corners: Tensor, size: float, softening: float) -> tuple[fl
     )
     squared = (cofactors**2).sum(dim=(2, 3))
     ratio = squared / (3 * opened**2)
-    energy = float((ratio**2).sum() + STRETCH / 3 * (edges**2).sum())
+    energy = float((ratio**2 + SHRINK / opened**2).sum() + STRETCH / 3 * (edges**2).sum())
 
     by_squared = 2 * ratio / (3 * opened**2)
-    by_opened = -4 * ratio**2 / opened
+    by_opened = -4 * ratio**2 / opened - 2 * SHRINK / opened**3
     by_determinant = by_opened * opened / root
     by_cofactor = 2 * by_squared[..., None, None] * cofactors * handed[..., None]
     by_first, by_second, by_third = by_cofactor.unbind(dim=2)

@@ -11,6 +11,7 @@ from torch import Tensor
 from geomopt.errors import InputError
 from geomopt.geometry import Mesh, Topology, closest_points, require_closed, self_intersections
 from geomopt.geometry.topology import connected_labels
+from sims.acoustics.castellation import Frame
 from sims.acoustics.element_energy import corner_edges
 from sims.acoustics.element_numbering import wall_faces
 from sims.acoustics.pillow import Draft, draft_of
@@ -21,6 +22,7 @@ from sims.acoustics.trilinear import (
     scaled_jacobians,
 )
 
+SHARP = (30.0, 50.0, 180.0)  # least angle of the edges to keep [degrees], in order of trial
 GUARD = 0.15  # least scaled Jacobian that snapping may leave
 VOLUME_OFF = 0.1  # share of the volume that a mesh may miss before it is no mesh of the room
 ON_SURFACE = 1e-6  # share of the size
@@ -90,10 +92,7 @@ def hexahedral_mesh_of(
         raise InputError(f"size must be a finite length above 0 m, got {size!r}")
     mesh = Mesh(mesh.vertices.detach().cpu().double(), mesh.faces.cpu())
     topology = _require_room(mesh)
-    draft, frame = draft_of(mesh, size)
-    rest = frame.rest()
-    if rest is not None and len(draft.outer):
-        draft = snapped(draft, rest, size, minimum_jacobian)
+    draft, frame = _best(mesh, size, minimum_jacobian)
     vertices = draft.vertices @ frame.rotation
     faces = wall_faces(draft.hexahedra)
     _require_same_shape(draft, faces, topology, size)
@@ -106,6 +105,25 @@ def hexahedral_mesh_of(
     middles = vertices[faces].mean(dim=1)
     triangles = closest_points(middles, mesh)[1]
     return HexahedralMesh(vertices, draft.hexahedra, faces, triangles, report)
+
+
+def _best(mesh: Mesh, size: float, minimum_jacobian: float) -> tuple[Draft, Frame]:
+    """The mesh that keeps the most edges of those without elements below the guard.
+
+    Without any such mesh, the one whose worst element is best.
+    """
+    found = []
+    for sharp in SHARP:
+        draft, frame = draft_of(mesh, size, sharp)
+        if found and len(draft.vertices) == len(found[-1][1].vertices):
+            continue
+        draft = snapped(draft, size, minimum_jacobian)
+        least = float(scaled_jacobians(draft.vertices[draft.hexahedra]).min())
+        found.append((least, draft, frame))
+        if least >= minimum_jacobian:
+            break
+    _, draft, frame = max(found, key=lambda entry: entry[0])
+    return draft, frame
 
 
 def _require_room(mesh: Mesh) -> Topology:

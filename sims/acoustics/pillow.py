@@ -1,7 +1,9 @@
-"""From the cells inside a room to a mesh whose outermost layer ends at the walls.
+"""From the cells inside a room to a mesh whose outermost layers end at the walls.
 
-Faces of the core that lie in a wall stay. Each of the others is extruded by one element to the
-surface, so that no element has two faces on a smooth wall, which would flatten its corner.
+Faces of the core that lie in a wall along the grid stay. The others are extruded by one element to
+the patch of wall before them, one patch after another, so that no element has two faces on a smooth
+wall, which would flatten its corner. Where two patches meet, the layer of the later runs past the
+end of the earlier, and its edge is the sharp edge of the walls.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from geomopt.errors import InputError
 from geomopt.geometry import Mesh, closest_points
 from sims.acoustics.castellation import FLAT, Castle, Frame, castle_of, frame_of
 from sims.acoustics.element_numbering import SIDES, Numbering, wall_faces
+from sims.acoustics.wall_patches import labelled, patches_of
 
 
 @dataclass(frozen=True)
@@ -22,23 +25,29 @@ class Draft:
     """A mesh of hexahedra on its way to the walls, in the frame of the grid.
 
     vertices (V, 3), hexahedra (E, 8). held: (V, 3) bool, the axes along which a vertex must stay
-    because it lies in walls of the grid. outer: (S,) the vertices to bring to the other walls, and
-    `inner` (S,) those they were extruded from.
+    because it lies in walls along the grid. patches: the other walls, and `on`: for each the
+    vertices (S,) to bring to it.
     """
 
     vertices: Tensor
     hexahedra: Tensor
     held: Tensor
-    outer: Tensor
-    inner: Tensor
+    patches: list[Mesh]
+    on: list[Tensor]
+
+    @property
+    def outer(self) -> Tensor:
+        """The vertices (S,) that belong to a patch."""
+        return torch.unique(torch.cat([*self.on, torch.zeros(0, dtype=torch.int64)]))
 
 
-def draft_of(mesh: Mesh, size: float) -> tuple[Draft, Frame]:
-    """The core of a mesh and a layer around it, whose outer vertices lie on the inner ones yet.
+def draft_of(mesh: Mesh, size: float, sharp: float) -> tuple[Draft, Frame]:
+    """The core of a mesh and layers around it, whose outer vertices lie on the inner ones yet.
 
-    size: largest edge of a cell [m]. Raises InputError for a room that is too narrow for it.
+    size: largest edge of a cell [m]. sharp: the angle [degrees] from which on edges are kept, see
+    `patches_of`. Raises InputError for a room that is too narrow for the size.
     """
-    frame = frame_of(mesh, size)
+    frame = frame_of(mesh, size).with_convex_walls()
     while True:
         vertices, hexahedra = _core(castle_of(frame, size), size)
         faces = wall_faces(hexahedra)
@@ -47,42 +56,57 @@ def draft_of(mesh: Mesh, size: float) -> tuple[Draft, Frame]:
         reached = torch.zeros(len(frame.planes), dtype=torch.bool)
         reached[piece[piece >= 0]] = True
         if bool(reached.all()):
-            return _extruded(vertices, hexahedra, faces, side, piece >= 0), frame
+            break
         # a wall that no cell fits on is brought to the mesh like a wall across the grid
-        frame = frame.keeping(reached)
+        frame = frame.keeping(reached).with_convex_walls()
+    outward = (side % 2 == 1) ^ (side // 2 == 1)
+    ring = torch.where(outward[:, None], faces[:, [0, 2, 3, 1]], faces[:, [0, 1, 3, 2]])
+    patches = patches_of(frame, sharp)
+    label = labelled(vertices, ring, piece, patches, size) if patches else piece
+    if label is None:
+        # the walls cannot be told apart at this size: one patch, whose sharp edges are cut off
+        patches = [Mesh(frame.mesh.vertices, frame.mesh.faces[frame.wall < 0])]
+        label = torch.where(piece < 0, len(frame.planes), piece)
+    return _extruded(vertices, hexahedra, ring, label, frame, patches), frame
 
 
 def _extruded(
-    vertices: Tensor, hexahedra: Tensor, faces: Tensor, side: Tensor, flat: Tensor
+    vertices: Tensor,
+    hexahedra: Tensor,
+    ring: Tensor,
+    label: Tensor,
+    frame: Frame,
+    patches: list[Mesh],
 ) -> Draft:
+    """The core and a layer over the wall faces of each patch in turn.
+
+    ring: (F, 4), wall faces with corners counter-clockwise from outside. label: (F,), the piece of
+    wall along the grid, or their number plus the patch.
+    """
+    shift = len(frame.planes)
+    for patch in range(len(patches)):
+        own = label == shift + patch
+        inner, local = torch.unique(ring[own], return_inverse=True)
+        copies = local + len(vertices)
+        layer = torch.empty(len(local), 8, dtype=torch.int64)
+        layer[:, [0, 4, 6, 2]] = ring[own]
+        layer[:, [1, 5, 7, 3]] = copies
+        # sides of the layer belong to the wall beyond them
+        start, stop = ring, ring.roll(-1, dims=1)
+        count = len(vertices)
+        keys, order = torch.sort((start * count + stop).flatten())
+        across = order[torch.searchsorted(keys, (stop * count + start)[own].flatten())] // 4
+        border = ~own[across]
+        flat = [f.flatten()[border] for f in (start[own], stop[own], copies.roll(-1, 1), copies)]
+        ring = torch.cat([ring[~own], copies, torch.stack(flat, dim=1)])
+        label = torch.cat([label[~own], label[own], label[across[border]]])
+        vertices = torch.cat([vertices, vertices[inner]])
+        hexahedra = torch.cat([hexahedra, layer])
     held = torch.zeros(len(vertices), 3, dtype=torch.bool)
-    for axis in range(3):
-        held[faces[flat & (side // 2 == axis)].flatten(), axis] = True
-
-    inner, local = torch.unique(faces[~flat], return_inverse=True)
-    layer = torch.empty(len(local), 8, dtype=torch.int64)
-    corner = torch.arange(8).view(2, 2, 2)
-    for axis in range(3):
-        for end in (0, 1):
-            chosen = side[~flat] == 2 * axis + end
-            layer[chosen[:, None] & _row(corner.select(axis, 1 - end))] = faces[~flat][
-                chosen
-            ].flatten()
-            layer[chosen[:, None] & _row(corner.select(axis, end))] = local[chosen].flatten() + len(
-                vertices
-            )
-    return Draft(
-        vertices=torch.cat([vertices, vertices[inner]]),
-        hexahedra=torch.cat([hexahedra, layer]),
-        held=torch.cat([held, held[inner]]),
-        outer=torch.arange(len(inner)) + len(vertices),
-        inner=inner,
-    )
-
-
-def _row(corners: Tensor) -> Tensor:
-    """A mask (8,) of some of the corners of an element."""
-    return torch.zeros(8, dtype=torch.bool).index_fill(0, corners.flatten(), True)
+    for piece, (axis, _) in enumerate(frame.planes.tolist()):
+        held[ring[label == piece].flatten(), int(axis)] = True
+    on = [torch.unique(ring[label == shift + patch]) for patch in range(len(patches))]
+    return Draft(vertices, hexahedra, held, patches, on)
 
 
 def _core(castle: Castle, size: float) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,7 @@
 """Bring the outer vertices of a mesh to the walls of a room, and keep its elements open.
 
-Rounds of relaxing the mesh within its constraints and of projecting onto the surface follow each
-other. A vertex whose projection would leave an element with too small a Jacobian goes part of the
-way only.
+Rounds of relaxing the mesh within its walls and of projecting onto the walls follow each other. A
+vertex whose projection would leave an element with too small a Jacobian goes part of the way only.
 """
 
 from __future__ import annotations
@@ -12,91 +11,108 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from geomopt.geometry import Mesh, closest_points
-from geomopt.geometry.mesh import face_normals
+from geomopt.geometry import closest_points
 from sims.acoustics.element_energy import relaxed
 from sims.acoustics.pillow import Draft
 from sims.acoustics.trilinear import scaled_jacobians
 
-ROUNDS = 12
+ROUNDS = 12  # and up to twice as many until no element is below the guard
 ITERATIONS = 15
 RINGS = 3  # elements farther than that from the surface stay as they are
 STEPS = (1.0, 0.5, 0.25, 0.1, 0.0)  # shares of the way to the surface that the guard tries
+MEETING = 3  # patches that a vertex can lie in; more than three rarely meet in a corner
+TOUCH = 1e-9  # [m]; nearer than that the way to a wall has no direction
+PARALLEL = 0.1  # singular value below which two walls count as one
 
 
-def snapped(draft: Draft, surface: Mesh, size: float, minimum_jacobian: float) -> Draft:
-    """The draft with its outer vertices on the surface, as far as the guard lets them.
+def snapped(draft: Draft, size: float, minimum_jacobian: float) -> Draft:
+    """The draft with its outer vertices on the walls, as far as the guard lets them.
 
-    surface: the triangles that lie in no plane of the grid. size: the edge of a good element [m].
+    size: the edge of a good element [m].
     """
-    moving, active = _near(draft, RINGS)
-    vertices = draft.vertices.clone()
-    vertices[draft.outer] = _projected(vertices[draft.outer], draft.held[draft.outer], surface)[0]
-    local = torch.full((len(vertices),), -1)
-    local[moving] = torch.arange(len(moving))
+    if not len(draft.outer):
+        return draft
+    active = _near(draft)
     hexahedra = draft.hexahedra[active]
-    used = torch.unique(hexahedra)
-    rename = torch.full((len(vertices),), -1)
-    rename[used] = torch.arange(len(used))
-    is_moving = torch.zeros(len(vertices), dtype=torch.bool)
-    is_moving[moving] = True
-    for _ in range(ROUNDS):
-        _, normals = _projected(vertices[draft.outer], draft.held[draft.outer], surface)
-        freedom = _freedom(draft, normals) * is_moving[:, None, None]
-        vertices[used] = relaxed(vertices[used], rename[hexahedra], freedom[used], size, ITERATIONS)
-        vertices = _guarded(replace(draft, vertices=vertices), surface, active, minimum_jacobian)
+    used, local = torch.unique(hexahedra, return_inverse=True)
+    # vertices that elements beyond the active ones share stay, and so do all behind them
+    moving = torch.ones(len(draft.vertices), dtype=torch.bool)
+    moving[draft.hexahedra[~active].flatten()] = False
+    vertices = _projected(draft, draft.vertices)
+    for turn in range(2 * ROUNDS):
+        if turn >= ROUNDS and float(scaled_jacobians(vertices[hexahedra]).min()) > minimum_jacobian:
+            break
+        normals, _ = _walls_at(draft, vertices)
+        freedom = torch.eye(3, dtype=normals.dtype) - _inverse(normals) @ normals
+        freedom = freedom * moving[:, None, None]
+        vertices[used] = relaxed(vertices[used], local, freedom[used], size, ITERATIONS)
+        goal = _projected(draft, vertices)
+        vertices = _guarded(vertices, goal, hexahedra, minimum_jacobian)
     return replace(draft, vertices=vertices)
 
 
-def _near(draft: Draft, rings: int) -> tuple[Tensor, Tensor]:
-    """Vertices within some rings of the outer ones, and the elements that hold one of them."""
+def _near(draft: Draft) -> Tensor:
+    """The elements (E,) bool within some rings of the outer vertices."""
     marked = torch.zeros(len(draft.vertices), dtype=torch.bool)
     marked[draft.outer] = True
-    for _ in range(rings):
+    for _ in range(RINGS):
         elements = marked[draft.hexahedra].any(dim=1)
         marked[draft.hexahedra[elements].flatten()] = True
-    return marked.nonzero()[:, 0], marked[draft.hexahedra].any(dim=1).nonzero()[:, 0]
+    return marked[draft.hexahedra].any(dim=1)
 
 
-def _freedom(draft: Draft, normals: Tensor) -> Tensor:
-    """Projections (V, 3, 3) onto the directions that keep a vertex in its walls."""
-    axes = torch.eye(3, dtype=normals.dtype) * draft.held[:, :, None]
-    walls = torch.cat([axes, torch.zeros(len(axes), 1, 3, dtype=normals.dtype)], dim=1)
-    walls[draft.outer, 3] = normals
-    return torch.eye(3, dtype=normals.dtype) - torch.linalg.pinv(walls, rtol=1e-2) @ walls
+def _walls_at(draft: Draft, vertices: Tensor) -> tuple[Tensor, Tensor]:
+    """Normals (V, 6, 3) of the walls that each vertex belongs to, and their heights (V, 6) above
+    it; zeros where there are fewer.
+    """
+    normals = torch.zeros(len(vertices), 3 + MEETING, 3, dtype=vertices.dtype)
+    heights = torch.zeros(len(vertices), 3 + MEETING, dtype=vertices.dtype)
+    normals[:, :3] = torch.eye(3, dtype=vertices.dtype) * draft.held[:, :, None]
+    filled = torch.full((len(vertices),), 3)
+    walls = draft.held.sum(dim=1).index_add(
+        0, torch.cat(draft.on), torch.ones(sum(map(len, draft.on)), dtype=torch.int64)
+    )
+    for patch, on in zip(draft.patches, draft.on, strict=True):
+        own = on[filled[on] < 3 + MEETING]
+        if not len(own):
+            continue
+        nearest, face, _ = closest_points(vertices[own], patch)
+        away, normal = nearest - vertices[own], patch.face_normals[face]
+        # a vertex of one wall goes straight to it, also from beyond its rim; in more walls it goes
+        # to where their planes meet
+        alone = (walls[own] == 1)[:, None] & (away.norm(dim=1, keepdim=True) > TOUCH)
+        normal = torch.where(alone, torch.nn.functional.normalize(away, dim=1), normal)
+        normals[own, filled[own]] = normal
+        heights[own, filled[own]] = (away * normal).sum(dim=1)
+        filled[own] += 1
+    return normals, heights
 
 
-def _projected(points: Tensor, held: Tensor, surface: Mesh) -> tuple[Tensor, Tensor]:
-    """Points (S, 3) on the surface, reached without a move along axes `held`, and normals there."""
-    normals = face_normals(surface.vertices, surface.faces)
+def _inverse(normals: Tensor) -> Tensor:
+    return torch.linalg.pinv(normals, rtol=PARALLEL)
+
+
+def _projected(draft: Draft, vertices: Tensor) -> Tensor:
+    """Vertices on all of their walls: Newton's method on the planes of the nearest triangles."""
+    vertices = vertices.clone()
     for _ in range(10):
-        nearest, face, _ = closest_points(points, surface)
-        free = torch.where(held, 0.0, normals[face])
-        length = (free**2).sum(dim=1, keepdim=True)
-        # along the free part of the normal to the plane of the nearest triangle
-        way = ((nearest - points) * normals[face]).sum(dim=1, keepdim=True)
-        slide = free * way / length.clamp(min=0.05)
-        step = torch.where(held.any(dim=1, keepdim=True), slide, nearest - points)
-        points = points + torch.where(held, 0.0, step)
-    nearest, face, _ = closest_points(points, surface)
-    return points, normals[face]
+        normals, heights = _walls_at(draft, vertices)
+        vertices += (_inverse(normals) @ heights[..., None])[..., 0]
+    return vertices
 
 
-def _guarded(draft: Draft, surface: Mesh, active: Tensor, least: float) -> Tensor:
-    """Vertices with the outer ones moved to the surface where no element suffers too much."""
-    start = draft.vertices
-    goal = start.clone()
-    goal[draft.outer] = _projected(start[draft.outer], draft.held[draft.outer], surface)[0]
-    hexahedra = draft.hexahedra[active]
+def _guarded(start: Tensor, goal: Tensor, hexahedra: Tensor, least: float) -> Tensor:
+    """Vertices moved from start to goal, (V, 3) each, where no element suffers too much."""
     before = scaled_jacobians(start[hexahedra])
     level = torch.zeros(len(start), dtype=torch.int64)
     shares = torch.tensor(STEPS, dtype=start.dtype)
+    wanted = (goal != start).any(dim=1)
     while True:
-        moved = start + (goal - start) * shares[level][:, None]
+        moved = torch.lerp(start, goal, shares[level][:, None])
         after = scaled_jacobians(moved[hexahedra])
         bad = (after < least) & (after < before)
         stuck = torch.unique(hexahedra[bad])
-        stuck = stuck[(level[stuck] < len(STEPS) - 1) & (goal[stuck] != start[stuck]).any(dim=1)]
+        stuck = stuck[(level[stuck] < len(STEPS) - 1) & wanted[stuck]]
         if not len(stuck):
             return moved
         level[stuck] += 1
