@@ -75,6 +75,20 @@ def test_decay_of_a_cube_with_the_fit_is_that_of_its_data(pole_residues):
     )
 
 
+def test_decay_of_a_cube_with_a_porous_layer_is_that_of_its_formula():
+    def formula(s):
+        z = surface_impedance((s / 2j / np.pi).numpy(), 1e4, 0.03)
+        return torch.from_numpy(411.6 / z)
+
+    indices = [[1, 0, 0], [1, 1, 1], [2, 1, 0], [3, 2, 1], [4, 0, 0]]
+    given = box_modes((2.0, 2.0, 2.0), formula, indices)
+    fitted = box_modes((2.0, 2.0, 2.0), Wall.miki(1e4, 0.03).admittance_at, indices)
+    torch.testing.assert_close(fitted.frequencies, given.frequencies, rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        fitted.reverberation_times, given.reverberation_times, rtol=5e-3, atol=0
+    )
+
+
 @pytest.mark.parametrize(
     "branch", [[0.0, 18.0, 0.0], [2e-3, 1.5, 0.0], [0.0, 0.7, 4e3], [3e-4, 0.2, 9e3], [1e-3, 0, 0]]
 )
