@@ -39,7 +39,7 @@ from sims.acoustics.metrics.energy import (
     early_and_late,
     strength,
 )
-from sims.acoustics.metrics.noise import NoiseFloor, noise_floor
+from sims.acoustics.metrics.noise import NoiseFloor, noise_floor, recorded_samples
 from sims.acoustics.metrics.parameters import (
     NOTICEABLE_CENTRE_TIME,
     NOTICEABLE_CLARITY,
@@ -95,6 +95,7 @@ __all__ = [
     "noise_floor",
     "noticeable_differences",
     "onset",
+    "recorded_samples",
     "remaining_energy",
     "reverberation_time",
     "room_parameters",

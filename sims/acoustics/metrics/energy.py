@@ -74,18 +74,22 @@ def early_and_late(
     *,
     width: Width = "octave",
     floor: NoiseFloor | None = None,
+    filtered: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Energy before and after `early` [s] in bands, two (..., B), of broadband responses (..., T).
 
     The response is cut in two before it is filtered (ISO 3382-1): a filter delays low octaves by
     many milliseconds, which would make C50 at 125 Hz 1 to 3 dB too low. floor: of `noise_floor`, of
-    the filtered response.
+    the filtered response. filtered: (..., B, T), of `band_filter`, where it is at hand.
     """
     check_rate(rate)
     cut = onset(response) + round(early * rate)
     before = torch.arange(response.shape[-1], device=response.device) < cut[..., None]
-    first = band_filter(response * before, rate, bands, width=width).double().square().sum(-1)
-    second = remaining_energy(band_filter(response * ~before, rate, bands, width=width), floor)
+    if filtered is None:
+        filtered = band_filter(response, rate, bands, width=width)
+    part = band_filter(response * before, rate, bands, width=width)
+    first = part.double().square().sum(-1)
+    second = remaining_energy(filtered - part, floor)
     cut = cut[..., None].clamp(max=response.shape[-1])
     if floor is not None:
         first = first - floor.power * cut

@@ -44,18 +44,30 @@ class NoiseFloor:
     constant: Tensor
 
 
-def noise_floor(response: Tensor, rate: float) -> NoiseFloor:
+def noise_floor(response: Tensor, rate: float, recorded: Tensor | None = None) -> NoiseFloor:
     """The noise floor of each response (..., T) at `rate` [Hz], by Lundeby's method.
 
     Responses are best cut into bands first, since noise and decay differ between them. A response
-    that ends while it decays, as simulated ones do, has no noise, but a remainder.
+    that ends while it decays, as simulated ones do, has no noise, but a remainder. recorded: how
+    many samples of each, (...), to look at; by default up to the zeros at its end. A band filter
+    rings on over these: give it `recorded_samples` of what was filtered.
     """
     check_response(response)
     rate = check_rate(rate)
+    counts = recorded_samples(response) if recorded is None else recorded
+    counts = counts.expand(response.shape[:-1]).reshape(-1).tolist()
     rows = response.detach().cpu().double().reshape(-1, response.shape[-1]).numpy()
-    found = [_floor_of(row**2, rate) for row in rows]
+    found = [
+        _floor_of(row[: max(count, 1)] ** 2, rate) for row, count in zip(rows, counts, strict=True)
+    ]
     columns = torch.tensor(found, dtype=torch.float64, device=response.device).T
     return NoiseFloor(*(column.reshape(response.shape[:-1]) for column in columns))
+
+
+def recorded_samples(response: Tensor) -> Tensor:
+    """How many samples there are before the zeros at the end of each response (..., T), (...)."""
+    silent = (response.detach().flip(-1) != 0).to(torch.int8).cummax(dim=-1).values == 0
+    return response.shape[-1] - silent.sum(dim=-1)
 
 
 def _floor_of(power: np.ndarray, rate: float) -> tuple[float, float, float, float]:

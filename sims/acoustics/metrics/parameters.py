@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
-from sims.acoustics.metrics.bands import ROOM_BANDS, Width, band_filter, bands_below, check_response
+from sims.acoustics.metrics.bands import (
+    ROOM_BANDS,
+    Width,
+    band_edges,
+    band_filter,
+    bands_below,
+    check_response,
+)
 from sims.acoustics.metrics.decay import (
     EARLY_DECAY,
     MARGIN,
@@ -30,7 +37,7 @@ from sims.acoustics.metrics.energy import (
     early_and_late,
     strength,
 )
-from sims.acoustics.metrics.noise import noise_floor
+from sims.acoustics.metrics.noise import noise_floor, recorded_samples
 
 # ISO 3382-1, table A.1; a share of the value for times, else in its unit
 NOTICEABLE_TIME = 0.05
@@ -39,6 +46,7 @@ NOTICEABLE_DEFINITION = 0.05
 NOTICEABLE_CENTRE_TIME = 0.01  # s
 NOTICEABLE_STRENGTH = 1.0  # dB
 NOTICEABLE_SPEECH = 0.03  # of the STI: Bradley, Reich and Norcross, J. Acoust. Soc. Am. 106 (1999)
+LEAST_PRODUCT = 16.0  # of bandwidth and decay time: Jacobsen and Rindel (1987)
 RATIO_RANGE = 20.0  # dB of decay below which even ratios of energy are not to be trusted
 STRAIGHT = 10.0  # of the nonlinearity xi, and % of the curvature C: ISO 3382-2, annex B
 
@@ -47,16 +55,17 @@ STRAIGHT = 10.0  # of the nonlinearity xi, and % of the curvature C: ISO 3382-2,
 class RoomParameters:
     """Parameters of responses (...), in each of B bands; all tensors are (..., B).
 
-    bands: nominal centres [Hz]. early_decay_time, t20, t30 [s]. c50, c80 [dB]. d50. centre_time
-    [s]. strength: G [dB], or None without a response in free field. decay_range: what the decay
-    falls before it meets the noise or the end [dB], NaN where there is no decay. nonlinearity: of
-    the curve where T30, or else T20, is read, xi of ISO 3382-2. curvature: C = 100 (T30/T20 - 1) of
-    ISO 3382-2 [%].
+    bands: nominal centres [Hz]; width: of these. early_decay_time, t20, t30 [s]. c50, c80 [dB].
+    d50. centre_time [s]. strength: G [dB], or None without a response in free field. decay_range:
+    what the decay falls before it meets the noise or the end [dB], NaN where there is no decay.
+    nonlinearity: of the curve where T30, or else T20, is read, xi of ISO 3382-2. curvature: C = 100
+    (T30/T20 - 1) of ISO 3382-2 [%].
 
     What a response is too short or too noisy for is NaN, and `notes` says why.
     """
 
     bands: tuple[float, ...]
+    width: Width
     early_decay_time: Tensor
     t20: Tensor
     t30: Tensor
@@ -77,7 +86,8 @@ class RoomParameters:
         for response in range(len(flat["t30"])):
             for index, band in enumerate(self.bands):
                 values = {name: float(flat[name][response, index]) for name in names}
-                rows.append({"response": response, "band": band, **values, "notes": _note(values)})
+                notes = _note(values, band, self.width)
+                rows.append({"response": response, "band": band, **values, "notes": notes})
         return rows
 
     def notes(self) -> list[str]:
@@ -113,10 +123,9 @@ def room_parameters(
             bands = [band for band in bands if band in ROOM_BANDS]
         if not bands:
             raise InputError(f"rate must allow for the 125 Hz band, got {rate:g} Hz")
-    response = _without_silence(response)
     filtered = band_filter(response, rate, bands, width=width)
     start = onset(filtered)
-    floor = noise_floor(filtered, rate)
+    floor = noise_floor(filtered, rate, recorded_samples(response)[..., None])
     span = decay_range(filtered, floor, start)
     used = floor if compensate else None
     curve = schroeder_curve(filtered, used, start)
@@ -132,7 +141,7 @@ def room_parameters(
         return allowed(values, RATIO_RANGE)
 
     parts = [
-        early_and_late(response, rate, limit, bands, width=width, floor=used)
+        early_and_late(response, rate, limit, bands, width=width, floor=used, filtered=filtered)
         for limit in (C50, C80)
     ]
     (early50, late50), (early80, late80) = parts
@@ -148,6 +157,7 @@ def room_parameters(
         gain = ratio(strength(filtered, reference, distance=distance, floor=used))
     return RoomParameters(
         bands=tuple(bands),
+        width=width,
         early_decay_time=early,
         t20=t20,
         t30=t30,
@@ -167,7 +177,7 @@ def noticeable_differences(first: RoomParameters, second: RoomParameters) -> dic
 
     Differences of times are shares of the first's. Raises InputError for different bands.
     """
-    if first.bands != second.bands:
+    if (first.bands, first.width) != (second.bands, second.width):
         raise InputError(f"both must have the same bands, got {first.bands} and {second.bands}")
     steps = {
         "early_decay_time": NOTICEABLE_TIME * first.early_decay_time,
@@ -186,16 +196,7 @@ def noticeable_differences(first: RoomParameters, second: RoomParameters) -> dic
     }
 
 
-def _without_silence(response: Tensor) -> Tensor:
-    """The responses up to the last sample at which one of them is not exactly zero: zeros that were
-    added to a file would pass for an end of the decay.
-    """
-    sounding = (response != 0).flatten(0, -2).any(dim=0) if response.ndim > 1 else response != 0
-    last = int(sounding.nonzero().max()) + 1 if bool(sounding.any()) else 0
-    return response[..., : max(last, 2)]
-
-
-def _note(values: dict[str, float]) -> str:
+def _note(values: dict[str, float], band: float, width: Width) -> str:
     """What a row has to say about its values."""
     span = values["decay_range"]
     missing = {
@@ -217,4 +218,12 @@ def _note(values: dict[str, float]) -> str:
             f"the decay is not straight (nonlinearity {values['nonlinearity']:.0f}, curvature "
             f"{values['curvature']:.0f} %), so no one time describes it"
         )
+    lower, upper = band_edges(band, width)
+    ringing = [
+        name
+        for name in ("early_decay_time", "t20", "t30")
+        if (upper - lower) * values[name] < LEAST_PRODUCT
+    ]
+    if ringing:
+        notes.append(f"{', '.join(ringing)}: lengthened by the decay of the band filter itself")
     return "; ".join(notes)

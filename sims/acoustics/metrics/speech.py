@@ -14,7 +14,7 @@ from torch import Tensor
 
 from geomopt.errors import InputError, as_tensor, check_tensor
 from sims.acoustics.metrics.bands import band_filter, check_rate, check_response
-from sims.acoustics.metrics.noise import NoiseFloor, noise_floor
+from sims.acoustics.metrics.noise import NoiseFloor, noise_floor, recorded_samples
 
 SPEECH_BANDS = (125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)  # Hz
 MODULATIONS = (
@@ -70,7 +70,8 @@ def speech_transmission_index(
     response is taken off first. Raises InputError for a rate too low for the 8 kHz band.
     """
     filtered = band_filter(response, rate, SPEECH_BANDS)
-    floor = noise_floor(filtered, rate) if compensate else None
+    recorded = recorded_samples(response)[..., None]
+    floor = noise_floor(filtered, rate, recorded) if compensate else None
     transfer = modulation_transfer(filtered, rate, floor=floor)
     if signal_to_noise is not None:
         ratio = as_tensor("signal_to_noise", signal_to_noise, "seven numbers [dB]").to(transfer)
