@@ -43,8 +43,8 @@ def surface_impedance(
 
     frequencies: (...) [Hz], as in `characteristic`. thickness, air_gap: [m]; behind the gap is a
     rigid wall. angle: from the normal [rad], broadcast against the frequencies.
-    With kx² = k² - k0² sin², Z = -i Zc (k/kx) cot(kx d) without a gap, and the impedance of the gap,
-    Zd = -i Z0 cot(k0 d0 cos) / cos, is carried through the layer where there is one.
+    With kx² = k² - k0² sin², Z = -i Zc (k/kx) cot(kx d) without a gap; the impedance of a gap,
+    Zd = -i Z0 cot(k0 d0 cos) / cos, is carried through the layer.
     """
     f, angles = np.broadcast_arrays(np.asarray(frequencies), np.asarray(angle, np.float64))
     impedance, wavenumber = characteristic(f, flow_resistivity)
