@@ -76,7 +76,7 @@ def early_and_late(
     floor: NoiseFloor | None = None,
     filtered: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Energy before and after `early` [s] in bands, two (..., B), of broadband responses (..., T).
+    """Energy before and after `early` [s] in bands, two (..., B) float64, of responses (..., T).
 
     The response is cut in two before it is filtered (ISO 3382-1): a filter delays low octaves by
     many milliseconds, which would make C50 at 125 Hz 1 to 3 dB too low. floor: of `noise_floor`, of
@@ -94,7 +94,7 @@ def early_and_late(
     if floor is not None:
         first = first - floor.power * cut
     late = second.gather(-1, cut[..., None].expand(*first.shape, 1))[..., 0]
-    return first.to(response.dtype), late.to(response.dtype)
+    return first, late
 
 
 def strength(

@@ -132,6 +132,7 @@ def room_parameters(
     lines = {part: decay_line(curve, rate, part, start) for part in (EARLY_DECAY, T20, T30)}
 
     def allowed(values: Tensor, needed: float) -> Tensor:
+        values = values.to(response.dtype)
         return torch.where(span >= needed, values, torch.nan) if compensate else values
 
     early, t20, t30 = (allowed(lines[part].time, MARGIN - part[1]) for part in lines)

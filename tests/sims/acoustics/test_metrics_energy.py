@@ -218,6 +218,25 @@ def test_zeros_behind_a_response_are_no_end_of_its_decay():
     assert recorded_samples(torch.tensor([[1.0, 0, 2, 0], [0, 0, 0, 0]])).tolist() == [3, 0]
 
 
+def test_responses_without_a_decay_have_no_parameters_but_notes():
+    generator = torch.Generator().manual_seed(0)
+    impulse = torch.zeros(4800)
+    impulse[100] = 1.0
+    for response in (
+        impulse,
+        torch.randn(4800, generator=generator),
+        torch.randn(6, generator=generator),
+    ):
+        parameters = room_parameters(response, RATE, [1000.0, 2000.0])
+        assert bool(parameters.t20.isnan().all())
+        assert bool(parameters.c80.isnan().all())
+        assert all("no decay is found" in note for note in parameters.notes())
+        assert len(parameters.notes()) == 2
+    # however quiet a response is
+    quiet, loud = (room_parameters(f * reverberant(0.3, 0.5).float(), RATE) for f in (1e-25, 1.0))
+    torch.testing.assert_close(quiet.c80, loud.c80, rtol=1e-3, atol=1e-3)
+
+
 def test_just_noticeable_differences():
     first = room_parameters(reverberant(0.8, 2.0), RATE, [1000.0])
     second = room_parameters(2 * reverberant(0.8, 2.0), RATE, [1000.0])
