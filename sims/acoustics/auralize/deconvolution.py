@@ -56,6 +56,12 @@ def impulse_response(
             raise InputError(f"{name} must be positive, got {value}")
     if pressure.ndim == 0 or pressure.shape[-1] < 16:
         raise InputError(f"pressure must have at least 16 times, got shape {tuple(pressure.shape)}")
+    highest = 2 * SPEED_OF_SOUND / (math.pi * width)  # fmax of a solver with this pulse
+    if time_step > 1 / (2 * highest) * (1 + 1e-6):
+        raise InputError(
+            f"time_step must be at most {1 / (2 * highest):.4g} s, half a period of the "
+            f"{highest:.4g} Hz that the pulse reaches to, got {time_step:.4g} s"
+        )
     count = pressure.shape[-1]
     size = 4 * count  # the source's high-pass rings on
     spectrum = torch.fft.rfft(pressure.double() * _fade_out(count).to(pressure.device), size)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from geomopt.errors import check_tensor
 from sims.acoustics.auralize.crossover import crossover
 from sims.acoustics.auralize.deconvolution import RATE, impulse_response
 from sims.acoustics.auralize.path import Moving, render_path
@@ -64,6 +65,7 @@ def spectrogram(
 
     window: length of the Hann windows [s], that overlap by three quarters. floor: of levels [dB].
     """
+    check_tensor("samples", samples, (None,))
     length = max(16, round(window * rate))
     hop = max(1, length // 4)
     hann = torch.hann_window(length, dtype=samples.dtype, device=samples.device)
@@ -72,6 +74,7 @@ def spectrogram(
         padded, length, hop, window=hann, center=True, pad_mode="constant", return_complex=True
     )
     power = transform.abs() ** 2
-    level = 10 * torch.log10(power / power.max().clamp(min=1e-300) + 10 ** (floor / 10))
+    loudest = power.max().clamp(min=torch.finfo(power.dtype).tiny)
+    level = 10 * torch.log10(power / loudest + 10 ** (floor / 10))
     times = torch.arange(level.shape[1], dtype=torch.float64) * hop / rate
     return times, torch.fft.rfftfreq(length, 1 / rate, dtype=torch.float64), level

@@ -55,6 +55,8 @@ def image_source_response(
     for name, place in (("source", start[None]), ("receivers", points)):
         if not bool(((place > 0) & (place < size)).all()):
             raise InputError(f"{name} must be inside of the box, got {place.tolist()}")
+    if bool((points == start).all(dim=1).any()):
+        raise InputError(f"receivers must be apart from the source, got {start.tolist()} for both")
     if not 0 < duration < math.inf:
         raise InputError(f"duration must be positive, got {duration} s")
     reach = SPEED_OF_SOUND * duration

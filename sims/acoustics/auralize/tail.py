@@ -68,7 +68,8 @@ def noise_tail(
         times = {crossover: _measured_time(low, rate, crossover)}
     else:
         times = dict(decay_times)
-    if not times or any(not 0 < time < math.inf for time in times.values()):
+    numbers = [number for pair in times.items() for number in pair]
+    if not numbers or not all(isinstance(n, int | float) and 0 < n < math.inf for n in numbers):
         raise InputError(f"decay_times must be positive times by octave, got {times}")
     bands = sorted(times)
     lasting = [times[band] for band in bands]

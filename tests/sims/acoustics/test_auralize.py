@@ -281,5 +281,9 @@ def test_bad_input_is_named(shoebox: torch.Tensor):
         noise_tail(shoebox, RATE, FMAX, DISTANCES, {})
     with pytest.raises(InputError, match=r"width must be positive"):
         impulse_response(shoebox, STEP, 0.0)
+    with pytest.raises(InputError, match=r"time_step must be at most 0\.0005 s, half a period"):
+        impulse_response(shoebox, 0.001, WIDTH)
+    with pytest.raises(InputError, match=r"receivers must be apart from the source"):
+        image_source_response(BOX, SOURCE, [SOURCE], 0.1, 0.1)
     with pytest.raises(InputError, match=r"frequency must be between 0 and half the rate"):
         crossover(shoebox, shoebox, 0.0, RATE)

@@ -20,6 +20,7 @@ from sims.acoustics.metrics import (
     noise_floor,
     onset,
     reverberation_time,
+    room_parameters,
     schroeder_curve,
     soft_reverberation_time,
 )
@@ -166,11 +167,25 @@ def test_batches_and_precisions_agree():
     torch.testing.assert_close(single.double(), both, rtol=1e-5, atol=0)
 
 
-def test_curves_on_each_device_agree(device):
+def test_each_device_gives_the_same(device):
     response = decay(0.3, 1.0)
-    on_device = reverberation_time(response.to(device), RATE, T30)
-    assert on_device.device.type == device.type
-    assert float(on_device) == pytest.approx(float(reverberation_time(response, RATE)), rel=1e-9)
+    there, here = (
+        room_parameters(part, RATE, [1000.0]) for part in (response.to(device), response)
+    )
+    for name in ("t30", "c50", "centre_time"):
+        assert getattr(there, name).device.type == device.type
+        assert float(getattr(there, name)) == pytest.approx(float(getattr(here, name)), rel=1e-9)
+
+
+def test_band_filters_have_derivatives_of_any_order():
+    response = torch.randn(2, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    response.requires_grad_()
+
+    def loudness(p: torch.Tensor) -> torch.Tensor:
+        return band_filter(p, 8000.0, [500.0, 1000.0]).square().sum()
+
+    torch.autograd.gradcheck(loudness, response)
+    torch.autograd.gradgradcheck(loudness, response)
 
 
 @pytest.mark.parametrize("part", [EARLY_DECAY, T20, T30])
