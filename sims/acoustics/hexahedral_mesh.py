@@ -14,6 +14,7 @@ from geomopt.geometry.topology import connected_labels
 from sims.acoustics.castellation import Frame
 from sims.acoustics.element_energy import corner_edges
 from sims.acoustics.element_numbering import wall_faces
+from sims.acoustics.hexahedra import MINIMUM_JACOBIAN
 from sims.acoustics.pillow import Draft, draft_of
 from sims.acoustics.snapping import snapped
 from sims.acoustics.trilinear import (
@@ -25,7 +26,8 @@ from sims.acoustics.trilinear import (
 SHARP = (30.0, 50.0, 180.0)  # least angle of the edges to keep [degrees], in order of trial
 GUARD = 0.15  # least scaled Jacobian that snapping may leave
 VOLUME_OFF = 0.1  # share of the volume that a mesh may miss before it is no mesh of the room
-ON_SURFACE = 1e-6  # share of the size
+CELLS = (1.0, 0.75, 0.56, 0.42)  # shares of the size, until the cells suit the room
+LONGEST = 1.95  # times the size; longer edges hold too few nodes for the band
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,9 @@ def hexahedral_mesh_of(
     Where walls are flat along a common set of axes, in whatever way the room is turned, the cells
     of a grid meet them exactly. To all other walls one layer of elements is extruded and snapped,
     with the mesh relaxed behind it. A vertex whose move to the surface would leave an element with
-    a scaled Jacobian below `minimum_jacobian` stays short of it; the report counts these.
+    a scaled Jacobian below `minimum_jacobian` stays short of it; the report counts these. Faces on
+    curved walls lie outside and inside in equal parts, which keeps the volume. Where edges come out
+    much longer than the size, or the room is narrow, the grid is made finer, down to 0.42 size.
 
     Raises InputError for a mesh that leaks, crosses itself or is inside out, and for a room too
     narrow for the size.
@@ -92,38 +96,64 @@ def hexahedral_mesh_of(
         raise InputError(f"size must be a finite length above 0 m, got {size!r}")
     mesh = Mesh(mesh.vertices.detach().cpu().double(), mesh.faces.cpu())
     topology = _require_room(mesh)
-    draft, frame = _best(mesh, size, minimum_jacobian)
+    found, refused = None, None
+    for cell in (size * share for share in CELLS):
+        try:
+            found = _filled(mesh, topology, cell, minimum_jacobian)
+        except InputError as error:
+            refused = error
+            continue
+        if found.report.longest <= LONGEST * size:
+            break
+    if found is None:
+        assert refused is not None
+        raise refused
+    return found
+
+
+def _filled(mesh: Mesh, topology: Topology, size: float, guard: float) -> HexahedralMesh:
+    """Hexahedra in a mesh that has been checked."""
+    draft, frame, held_back = _best(mesh, topology, size, guard)
     vertices = draft.vertices @ frame.rotation
     faces = wall_faces(draft.hexahedra)
-    _require_same_shape(draft, faces, topology, size)
-    report = _report(vertices, draft, faces, mesh, size)
+    report = _report(vertices, draft, faces, mesh, held_back)
     if not abs(report.volume - 1) < VOLUME_OFF:
         raise InputError(
             f"size must be small enough for the room, got {size:g} m, at which the hexahedra miss "
             f"its volume by {100 * (report.volume - 1):+.0f} %; halve it"
+        )
+    if not report.least_jacobian > MINIMUM_JACOBIAN:
+        raise InputError(
+            f"size must be small enough for the corners of the mesh, got {size:g} m, at which an "
+            f"element folds (scaled Jacobian {report.least_jacobian:.2g}); halve it, or round off "
+            "narrow corners"
         )
     middles = vertices[faces].mean(dim=1)
     triangles = closest_points(middles, mesh)[1]
     return HexahedralMesh(vertices, draft.hexahedra, faces, triangles, report)
 
 
-def _best(mesh: Mesh, size: float, minimum_jacobian: float) -> tuple[Draft, Frame]:
+def _best(
+    mesh: Mesh, topology: Topology, size: float, minimum_jacobian: float
+) -> tuple[Draft, Frame, int]:
     """The mesh that keeps the most edges of those without elements below the guard.
 
-    Without any such mesh, the one whose worst element is best.
+    Without any such mesh, the one whose worst element is best. Also how many vertices were held
+    back.
     """
     found = []
     for sharp in SHARP:
         draft, frame = draft_of(mesh, size, sharp)
         if found and len(draft.vertices) == len(found[-1][1].vertices):
             continue
-        draft = snapped(draft, size, minimum_jacobian)
+        _require_same_shape(draft, topology, size)
+        draft, held_back = snapped(draft, size, minimum_jacobian)
         least = float(scaled_jacobians(draft.vertices[draft.hexahedra]).min())
-        found.append((least, draft, frame))
+        found.append((least, draft, frame, held_back))
         if least >= minimum_jacobian:
             break
-    _, draft, frame = max(found, key=lambda entry: entry[0])
-    return draft, frame
+    _, draft, frame, held_back = max(found, key=lambda entry: entry[0])
+    return draft, frame, held_back
 
 
 def _require_room(mesh: Mesh) -> Topology:
@@ -149,8 +179,9 @@ def _require_room(mesh: Mesh) -> Topology:
     return topology
 
 
-def _require_same_shape(draft: Draft, faces: Tensor, topology: Topology, size: float) -> None:
+def _require_same_shape(draft: Draft, topology: Topology, size: float) -> None:
     """Raise InputError unless the hexahedra form one room with the walls and holes of the mesh."""
+    faces = wall_faces(draft.hexahedra)
     before, after = draft.hexahedra[:, :-1].flatten(), draft.hexahedra[:, 1:].flatten()
     _, parts = connected_labels(torch.stack([before, after]), len(draft.vertices))
     if parts > 1:
@@ -168,7 +199,9 @@ def _require_same_shape(draft: Draft, faces: Tensor, topology: Topology, size: f
         )
 
 
-def _report(vertices: Tensor, draft: Draft, faces: Tensor, mesh: Mesh, size: float) -> MeshReport:
+def _report(
+    vertices: Tensor, draft: Draft, faces: Tensor, mesh: Mesh, held_back: int
+) -> MeshReport:
     corners = vertices[draft.hexahedra]
     walls = vertices[faces]
     # each face as four triangles around its middle
@@ -181,8 +214,6 @@ def _report(vertices: Tensor, draft: Draft, faces: Tensor, mesh: Mesh, size: flo
     away = (there - closest_points(there, mesh)[0]).norm(dim=1)
     used = mesh.vertices[torch.unique(mesh.faces).long()]
     missed = (used - closest_points(used, skin)[0]).norm(dim=1)
-    outer = vertices[draft.outer]
-    left = (outer - closest_points(outer, mesh)[0]).norm(dim=1) if len(outer) else outer.sum(dim=1)
     return MeshReport(
         elements=len(draft.hexahedra),
         vertices=len(vertices),
@@ -192,7 +223,7 @@ def _report(vertices: Tensor, draft: Draft, faces: Tensor, mesh: Mesh, size: flo
         volume=float(_volumes(corners).sum()) / float(mesh.volume),
         area=float(skin.area) / float(mesh.area),
         distance=float(torch.maximum(away.max(), missed.max())),
-        held_back=int((left > ON_SURFACE * size).sum()),
+        held_back=held_back,
     )
 
 

@@ -9,6 +9,7 @@ end of the earlier, and its edge is the sharp edge of the walls.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,17 +26,22 @@ class Draft:
     """A mesh of hexahedra on its way to the walls, in the frame of the grid.
 
     vertices (V, 3), hexahedra (E, 8). held: (V, 3) bool, the axes along which a vertex must stay
-    because it lies in walls along the grid. patches: the other walls, and `on`: for each the
-    vertices (S,) to bring to it.
+    because it lies in walls along the grid. patches: the other walls, and `rings`: for each the
+    faces (F, 4) of the mesh to bring to it, corners counter-clockwise from outside.
     """
 
     vertices: Tensor
     hexahedra: Tensor
     held: Tensor
     patches: list[Mesh]
-    on: list[Tensor]
+    rings: list[Tensor]
 
-    @property
+    @cached_property
+    def on(self) -> list[Tensor]:
+        """The vertices (S,) to bring to each patch."""
+        return [torch.unique(ring) for ring in self.rings]
+
+    @cached_property
     def outer(self) -> Tensor:
         """The vertices (S,) that belong to a patch."""
         return torch.unique(torch.cat([*self.on, torch.zeros(0, dtype=torch.int64)]))
@@ -105,8 +111,8 @@ def _extruded(
     held = torch.zeros(len(vertices), 3, dtype=torch.bool)
     for piece, (axis, _) in enumerate(frame.planes.tolist()):
         held[ring[label == piece].flatten(), int(axis)] = True
-    on = [torch.unique(ring[label == shift + patch]) for patch in range(len(patches))]
-    return Draft(vertices, hexahedra, held, patches, on)
+    rings = [ring[label == shift + patch] for patch in range(len(patches))]
+    return Draft(vertices, hexahedra, held, patches, rings)
 
 
 def _core(castle: Castle, size: float) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,10 @@
 
 Rounds of relaxing the mesh within its walls and of projecting onto the walls follow each other. A
 vertex whose projection would leave an element with too small a Jacobian goes part of the way only.
+
+At last the vertices on curved walls leave them a little, so that the faces, which are chords, lie
+as much outside as inside. To first order the frequency of a mode follows the sum of what a wall
+moves by, so that a room of inscribed chords would sound too high.
 """
 
 from __future__ import annotations
@@ -20,25 +24,27 @@ ROUNDS = 12  # and up to twice as many until no element is below the guard
 ITERATIONS = 15
 RINGS = 3  # elements farther than that from the surface stay as they are
 STEPS = (1.0, 0.5, 0.25, 0.1, 0.0)  # shares of the way to the surface that the guard tries
+BULGE = 0.1  # share of the size; more is a cut edge and no curve
 MEETING = 3  # patches that a vertex can lie in; more than three rarely meet in a corner
+ON_WALL = 1e-6  # [m]
 TOUCH = 1e-9  # [m]; nearer than that the way to a wall has no direction
 PARALLEL = 0.1  # singular value below which two walls count as one
 
 
-def snapped(draft: Draft, size: float, minimum_jacobian: float) -> Draft:
-    """The draft with its outer vertices on the walls, as far as the guard lets them.
+def snapped(draft: Draft, size: float, minimum_jacobian: float) -> tuple[Draft, int]:
+    """The draft with its outer faces on the walls, and how many vertices the guard held back.
 
     size: the edge of a good element [m].
     """
     if not len(draft.outer):
-        return draft
+        return draft, 0
     active = _near(draft)
     hexahedra = draft.hexahedra[active]
     used, local = torch.unique(hexahedra, return_inverse=True)
     # vertices that elements beyond the active ones share stay, and so do all behind them
     moving = torch.ones(len(draft.vertices), dtype=torch.bool)
     moving[draft.hexahedra[~active].flatten()] = False
-    vertices = _projected(draft, draft.vertices)
+    vertices, held = _projected(draft, draft.vertices), 0
     for turn in range(2 * ROUNDS):
         if turn >= ROUNDS and float(scaled_jacobians(vertices[hexahedra]).min()) > minimum_jacobian:
             break
@@ -47,8 +53,10 @@ def snapped(draft: Draft, size: float, minimum_jacobian: float) -> Draft:
         freedom = freedom * moving[:, None, None]
         vertices[used] = relaxed(vertices[used], local, freedom[used], size, ITERATIONS)
         goal = _projected(draft, vertices)
-        vertices = _guarded(vertices, goal, hexahedra, minimum_jacobian)
-    return replace(draft, vertices=vertices)
+        vertices, held = _guarded(vertices, goal, hexahedra, minimum_jacobian)
+    goal = _balanced(draft, vertices, size)
+    vertices, _ = _guarded(vertices, goal, hexahedra, minimum_jacobian)
+    return replace(draft, vertices=vertices), held
 
 
 def _near(draft: Draft) -> Tensor:
@@ -101,8 +109,40 @@ def _projected(draft: Draft, vertices: Tensor) -> Tensor:
     return vertices
 
 
-def _guarded(start: Tensor, goal: Tensor, hexahedra: Tensor, least: float) -> Tensor:
-    """Vertices moved from start to goal, (V, 3) each, where no element suffers too much."""
+def _balanced(draft: Draft, vertices: Tensor, size: float) -> Tensor:
+    """Vertices moved out of their walls by how far the walls bulge over the faces around them."""
+    normals, heights = _walls_at(draft, vertices)
+    slots = torch.full((len(vertices),), 3)
+    for patch, on, ring in zip(draft.patches, draft.on, draft.rings, strict=True):
+        if not len(ring):
+            continue
+        corners = vertices[ring]
+        places = torch.einsum("qc,fcx->fqx", _bilinear(corners), corners)
+        nearest, face, _ = closest_points(places.flatten(0, 1), patch)
+        bulge = (nearest - places.flatten(0, 1)) * patch.face_normals[face]
+        bulge = bulge.sum(dim=1).view(len(ring), -1).mean(dim=1).clamp(-BULGE * size, BULGE * size)
+        across = torch.linalg.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
+        area = across.norm(dim=1)
+        total = vertices.new_zeros(2, len(vertices))
+        for corner in range(4):
+            total = total.index_add(1, ring[:, corner], torch.stack([area * bulge, area]))
+        own = on[slots[on] < 3 + MEETING]
+        heights[own, slots[own]] = (total[0] / total[1])[own]
+        slots[own] += 1
+    return vertices + (_inverse(normals) @ heights[..., None])[..., 0]
+
+
+def _bilinear(like: Tensor) -> Tensor:
+    """Weights (16, 4) of the corners of a face, in cyclic order, at four by four places."""
+    share = (torch.arange(4, dtype=like.dtype) + 0.5) / 4
+    x, y = torch.cartesian_prod(share, share).unbind(dim=1)
+    return torch.stack([(1 - x) * (1 - y), x * (1 - y), x * y, (1 - x) * y], dim=1)
+
+
+def _guarded(start: Tensor, goal: Tensor, hexahedra: Tensor, least: float) -> tuple[Tensor, int]:
+    """Vertices moved from start to goal, (V, 3) each, where no element suffers too much, and how
+    many of them did not get there.
+    """
     before = scaled_jacobians(start[hexahedra])
     level = torch.zeros(len(start), dtype=torch.int64)
     shares = torch.tensor(STEPS, dtype=start.dtype)
@@ -114,5 +154,5 @@ def _guarded(start: Tensor, goal: Tensor, hexahedra: Tensor, least: float) -> Te
         stuck = torch.unique(hexahedra[bad])
         stuck = stuck[(level[stuck] < len(STEPS) - 1) & wanted[stuck]]
         if not len(stuck):
-            return moved
+            return moved, int(((goal - moved).norm(dim=1) > ON_WALL).sum())
         level[stuck] += 1

@@ -66,11 +66,42 @@ def gable_roof() -> Mesh:
     return hull([*floor, (0, 1.25, 3), (3, 1.25, 3)])
 
 
-def turned(mesh: Mesh) -> Mesh:
+def fan_hall() -> Mesh:
+    front = [(x, 0, z) for x in (-1, 1) for z in (0, 2.5)]
+    back = [(x, 4, z) for x in (-2.5, 2.5) for z in (0.8, 3.2)]
+    return hull([*front, *back])
+
+
+def pentagon() -> Mesh:
+    angle = 2 * np.pi * np.arange(5) / 5
+    return hull([(1.5 * np.cos(a), 1.5 * np.sin(a), z) for a in angle for z in (0, 2)])
+
+
+def prism(outline, length) -> Mesh:
+    """A room with an outline (x, z), star-shaped about the mean of its corners, along y."""
     import trimesh
 
-    rotation = trimesh.transformations.rotation_matrix(0.5, (0.3, 0.2, 1.0))[:3, :3]
-    return Mesh(mesh.vertices @ torch.from_numpy(rotation.T.copy()), mesh.faces)
+    ring = np.array(outline, dtype=float)
+    count = len(ring)
+    ends = np.concatenate([ring, ring.mean(axis=0, keepdims=True)])
+    front = np.stack([ends[:, 0], np.zeros(count + 1), ends[:, 1]], axis=1)
+    back = front + np.array([0.0, length, 0.0])
+    faces, far = [], count + 1
+    for a in range(count):
+        b = (a + 1) % count
+        faces += [(a, b, count), (b + far, a + far, count + far)]
+        faces += [(a, a + far, b), (b, a + far, b + far)]
+    found = trimesh.Trimesh(np.concatenate([front, back]), faces, process=False)
+    if found.volume < 0:
+        found.invert()
+    return solid(found)
+
+
+def turned(mesh: Mesh) -> Mesh:
+    generator = torch.tensor(
+        [[0.0, -0.5, 0.1], [0.5, 0.0, -0.15], [-0.1, 0.15, 0.0]], dtype=torch.float64
+    )
+    return Mesh(mesh.vertices @ torch.linalg.matrix_exp(generator), mesh.faces)
 
 
 def joined(*meshes: Mesh) -> Mesh:
@@ -118,41 +149,82 @@ def test_an_l_shaped_room_of_triangles_becomes_bricks():
     assert found.report.least_jacobian == pytest.approx(1.0, abs=1e-9)
 
 
-# the volume of a round room is that of chords, short of it by about (edge / radius)^2 / 4
-CURVED = {
-    "sphere": (sphere, 0.16, 0.02),
-    "dome": (dome, 0.25, 0.02),
-    "cylinder": (cylinder, 0.25, 0.015),
-}
+CURVED = {"sphere": (sphere, 0.25), "dome": (dome, 0.3), "cylinder": (cylinder, 0.3)}
 
 
 @pytest.mark.parametrize("name", CURVED)
 def test_curved_rooms_are_filled_to_their_walls(name):
-    shape, size, off = CURVED[name]
+    shape, size = CURVED[name]
     mesh = shape()
     found = hexahedral_mesh_of(mesh, size)
-    assert found.report.volume == pytest.approx(1.0, abs=off)
+    # chords alone would miss 1 to 5 % of the volume; what is left is of fourth order
+    assert found.report.volume == pytest.approx(1.0, abs=2e-3)
+    assert found.report.area == pytest.approx(1.0, abs=0.02)
     assert found.report.least_jacobian > 0.5
-    assert found.report.narrowest > 0.35 * size
+    assert found.report.narrowest > 0.25 * size
     assert found.report.held_back == 0
-    assert off_surface(found, mesh) < ON_SURFACE
+    # the rise of an arc over a chord as long as the diagonal of a face, in a radius of 1 m
+    assert found.report.distance < (1.4 * found.report.longest) ** 2 / 8
+
+
+def test_the_lowest_mode_of_a_sphere_has_its_frequency():
+    found = hexahedral_mesh_of(sphere(), 0.25)
+    space = Hexahedra(found.vertices, found.hexahedra, 4)
+    # j_1(k r) z / r, with the first zero of the derivative of j_1: k R = 2.0816
+    wave_number = 2.0815759778
+    radius = space.points.norm(dim=1).clamp(min=1e-9)
+    x = wave_number * radius
+    mode = (x.sin() / x**2 - x.cos() / x) * space.points[:, 2] / radius
+    out = torch.empty_like(mode)
+    space.accelerate(mode, out)
+    squared = -float((mode * space.mass * out).sum() / (mode * space.mass * mode).sum())
+    # the triangles themselves leave 0.1 % of the radius
+    assert math.sqrt(squared) / 343.0 == pytest.approx(wave_number, rel=2e-3)
 
 
 @pytest.mark.parametrize("place", [lambda mesh: mesh, turned], ids=["along the axes", "turned"])
 @pytest.mark.parametrize("shape", [pent_roof, gable_roof])
 def test_slanted_roofs_meet_their_walls(shape, place):
     mesh = place(shape())
-    found = hexahedral_mesh_of(mesh, 0.25)
-    assert found.report.volume == pytest.approx(1.0, abs=1e-3)
-    assert found.report.area == pytest.approx(1.0, abs=2e-3)
+    found = hexahedral_mesh_of(mesh, 0.4)
+    assert found.report.volume == pytest.approx(1.0, abs=EXACT)
+    assert found.report.area == pytest.approx(1.0, abs=EXACT)
+    assert found.report.distance < ON_SURFACE
     assert found.report.least_jacobian > 0.5
     assert off_surface(found, mesh) < ON_SURFACE
+
+
+@pytest.mark.parametrize(
+    "shape", [fan_hall, pentagon, lambda: turned(pentagon())], ids=["hall", "pentagon", "turned"]
+)
+def test_flat_walls_at_any_angle_keep_their_edges_and_corners(shape):
+    mesh = shape()
+    found = hexahedral_mesh_of(mesh, 0.5)
+    assert found.report.volume == pytest.approx(1.0, abs=EXACT)
+    assert found.report.distance < ON_SURFACE
+    assert found.report.least_jacobian > 0.4
+
+
+def test_a_wall_that_bends_into_the_room_is_followed():
+    # a flat ceiling that turns upwards: the cells end on neither of its halves
+    outline = [(0, 0), (4, 0), (4, 3.2), (2, 2), (0, 2)]
+    found = hexahedral_mesh_of(prism(outline, 2.5), 0.4)
+    assert found.report.volume == pytest.approx(1.0, abs=5e-3)
+    assert found.report.least_jacobian > 0.4
+
+
+def test_a_vault_that_runs_smoothly_into_its_walls():
+    angle = np.linspace(0, np.pi, 25)
+    arc = np.stack([1.5 * np.cos(angle), 1.5 + 0.9 * np.sin(angle)], axis=1).tolist()
+    found = hexahedral_mesh_of(prism([(-1.5, 0), (1.5, 0), *arc], 2.0), 0.4)
+    assert found.report.volume == pytest.approx(1.0, abs=5e-3)
+    assert found.report.least_jacobian > 0.4
 
 
 def test_the_rim_between_dome_and_floor_stays_sharp():
     found = hexahedral_mesh_of(dome(), 0.25)
     corners = found.vertices[torch.unique(found.faces)]
-    rim = (corners[:, 2].abs() < ON_SURFACE) & (corners[:, :2].norm(dim=1) > 1.49)
+    rim = (corners[:, 2].abs() < ON_SURFACE) & (corners[:, :2].norm(dim=1) > 1.47)
     # the circle is closed: no gap between neighbours is much longer than an element
     angle = torch.atan2(corners[rim, 1], corners[rim, 0]).sort().values
     gaps = torch.cat([angle.diff(), angle[:1] + 2 * math.pi - angle[-1:]])
@@ -166,17 +238,21 @@ def test_wall_faces_know_their_triangles():
     normals = mesh.face_normals[found.triangles]
     middles = found.vertices[found.faces].mean(dim=1)
     caps = normals[:, 2].abs() > 0.9
-    assert torch.allclose(middles[caps, 2].abs(), torch.full((1,), 0.75).double(), atol=1e-6)
+    level = torch.tensor(0.75, dtype=torch.float64)
+    assert torch.allclose(middles[caps, 2].abs(), level, atol=1e-6)
     assert float(middles[~caps, :2].norm(dim=1).min()) > 0.9
     assert torch.equal(space.faces.surface >= 4, caps)
     assert float(space.mass.sum()) == pytest.approx(found.report.volume * float(mesh.volume))
 
 
 def test_the_guard_holds_vertices_back():
-    found = hexahedral_mesh_of(sphere(), 0.3, minimum_jacobian=0.9)
+    ball = sphere(0.6)
+    found = hexahedral_mesh_of(ball, 0.3, minimum_jacobian=0.9)
     assert found.report.held_back > 0
-    assert "held back" in str(found.report)
-    assert hexahedral_mesh_of(sphere(), 0.3).report.least_jacobian > GUARD
+    assert f"{found.report.held_back} vertices held back" in str(found.report)
+    free = hexahedral_mesh_of(ball, 0.3)
+    assert free.report.held_back == 0
+    assert GUARD < free.report.least_jacobian < 0.9
 
 
 def test_meshes_come_out_the_same_twice():
@@ -221,7 +297,7 @@ def test_rooms_that_cannot_be_filled_are_refused():
     with pytest.raises(InputError, match="size must be a finite length"):
         hexahedral_mesh_of(box(), 0.0)
     with pytest.raises(InputError, match="size must leave cells well inside"):
-        hexahedral_mesh_of(sphere(0.2), 0.4)
+        hexahedral_mesh_of(sphere(0.2), 0.6)
     apart = Mesh(box().vertices + torch.tensor([5.0, 0.0, 0.0]), box().faces)
     with pytest.raises(InputError, match="one piece"):
         hexahedral_mesh_of(joined(box(), apart), 0.25)
