@@ -1,0 +1,220 @@
+"""Rigid modes of a room from the solver's own operator, and its response to loads at rest.
+
+A = c² M⁻¹ K is self-adjoint in the inner product of the mass, so its eigenvectors are orthonormal
+there. A box has those of its three axes, multiplied; any other room gets them from a block Lanczos
+method on the inverse (Grimes, Lewis and Simon, SIAM J. Matrix Anal. Appl. 15 (1994) 228), whose
+count the negative pivots of a factor confirm (Sylvester's law of inertia).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from geomopt.linear.direct import DirectSolver
+from geomopt.linear.pattern import SparsePattern
+from sims.acoustics.air import SPEED_OF_SOUND
+from sims.acoustics.lattice import Lattice
+from sims.acoustics.space import Space
+
+BLOCK = 48  # vectors of a Lanczos step
+RESIDUAL = 1e-5  # of A φ - ω² φ, over the highest ω²
+STILL = 1e-5  # of the highest frequency; below it a mode does not oscillate
+SHIFT = 0.05  # of the highest ω², added to A so that it has an inverse
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """frequency: (n,) ω [rad/s], rising, the first 0. shapes: (N, n) float64 [m^(-3/2)], with
+    Φᵀ M Φ = 1; zero where there is no air.
+    """
+
+    frequency: Tensor
+    shapes: Tensor
+
+
+class Operator(Protocol):
+    """A of a space, as far as modes need it; all on the host in float64."""
+
+    mass: Tensor
+
+    def modes(self, highest: float) -> Modes:
+        """All modes up to a frequency [rad/s]."""
+        ...
+
+    def rest(self, loads: Tensor, shift: float) -> Tensor:
+        """(A + shift)⁻¹ M⁻¹ loads, (N, k); shift [1/s²]."""
+        ...
+
+    def product(self, fields: Tensor) -> Tensor:
+        """A times fields (N, k)."""
+        ...
+
+
+def operator_of(space: Space) -> Operator:
+    """The operator of a space: of a box where it is one."""
+    if isinstance(space, Lattice) and bool(space.grid.air.all()):
+        return BoxOperator(space)
+    return SparseOperator(space)
+
+
+class BoxOperator:
+    """A of a box: sums over three axes, whose modes multiply."""
+
+    def __init__(self, space: Lattice) -> None:
+        self.mass = space.mass.cpu()
+        axes = [_axis_modes(edge, space) for edge in space.grid.edges()]
+        self.shapes = [shapes for _, shapes in axes]
+        x, y, z = (values for values, _ in axes)
+        self.squared = SPEED_OF_SOUND**2 * (x[:, None, None] + y[:, None] + z)
+
+    def modes(self, highest: float) -> Modes:
+        """See `Operator`."""
+        chosen = (self.squared <= highest**2).nonzero()
+        squared = self.squared[tuple(chosen.T)]
+        order = squared.argsort(stable=True)
+        x, y, z = (
+            shapes[:, number] for shapes, number in zip(self.shapes, chosen[order].T, strict=True)
+        )
+        shapes = (x[:, None, None] * y[:, None] * z).flatten(0, 2)
+        return Modes(_frequencies(squared[order], highest), shapes)
+
+    def rest(self, loads: Tensor, shift: float) -> Tensor:
+        """See `Operator`."""
+        return self._apply(loads, 1 / (self.squared + shift))
+
+    def product(self, fields: Tensor) -> Tensor:
+        """See `Operator`."""
+        return self._apply(self.mass[:, None] * fields, self.squared)
+
+    def _apply(self, loads: Tensor, factor: Tensor) -> Tensor:
+        """Φ factor Φᵀ loads, axis by axis."""
+        field = loads.reshape(*self.squared.shape, -1)
+        x, y, z = self.shapes
+        field = torch.einsum("xa,xyzk->ayzk", x, field)
+        field = torch.einsum("yb,ayzk->abzk", y, field)
+        field = torch.einsum("zc,abzk->abck", z, field) * factor[..., None]
+        field = torch.einsum("xa,abck->xbck", x, field)
+        field = torch.einsum("yb,xbck->xyck", y, field)
+        return torch.einsum("zc,xyck->xyzk", z, field).reshape(loads.shape)
+
+
+def _axis_modes(edges: Tensor, space: Lattice) -> tuple[Tensor, Tensor]:
+    """Squared wavenumbers (m,) and shapes (m, m) along one axis."""
+    reference, order = space.reference, space.order
+    count = len(edges) * order + 1
+    mass = torch.zeros(count, dtype=torch.float64)
+    stiffness = torch.zeros(count, count, dtype=torch.float64)
+    for number, edge in enumerate(edges.cpu()):
+        nodes = slice(number * order, number * order + order + 1)
+        mass[nodes] += edge / 2 * reference.weights
+        stiffness[nodes, nodes] += 2 / edge * reference.stiffness
+    root = mass.sqrt()
+    values, vectors = torch.linalg.eigh(stiffness / root[:, None] / root)
+    return values.clamp(min=0), vectors / root[:, None]
+
+
+class SparseOperator:
+    """A of any room as a sparse matrix, scaled by the root of the mass to be symmetric."""
+
+    def __init__(self, space: Space) -> None:
+        self.mass = space.mass.detach().cpu()
+        self.nodes = (self.mass > 0).nonzero()[:, 0]
+        self.root = self.mass[self.nodes].sqrt()
+        coupling = space.coupling(self.nodes.to(space.mass.device))
+        rows = torch.repeat_interleave(
+            torch.arange(len(self.nodes)), coupling.starts[: len(self.nodes) + 1].cpu().diff()
+        )
+        columns, values = coupling.columns.cpu().long(), coupling.values.cpu()
+        diagonal = torch.zeros_like(self.root)
+        diagonal[rows[rows == columns]] = values[rows == columns]
+        upper = rows < columns
+        pairs = torch.stack([rows[upper], columns[upper]], 1)
+        scaled = values[upper] * self.root[pairs[:, 0]] / self.root[pairs[:, 1]]
+        beside = scaled[:, None, None] * torch.tensor([[0.0, 1.0], [1.0, 0.0]]).double()
+        self.pattern = SparsePattern.of([pairs], len(self.nodes))
+        self.values = self.pattern.assemble([beside], diagonal)
+
+    @cached_property
+    def solver(self) -> DirectSolver:
+        """The analysis of the pattern for all shifts."""
+        return DirectSolver(self.pattern)
+
+    def _shifted(self, shift: float) -> Tensor:
+        values = self.values.clone()
+        values[self.pattern.diagonal] += shift
+        return values
+
+    def modes(self, highest: float) -> Modes:
+        """See `Operator`."""
+        below = self.solver.factorise(self._shifted(-(highest**2))).negative_pivots
+        factor = self.solver.factorise(self._shifted(SHIFT * highest**2))
+        squared, vectors = _lanczos(factor.solve, self._scaled, len(self.root), below, highest**2)
+        shapes = self.mass.new_zeros(len(self.mass), below)
+        shapes[self.nodes] = vectors / self.root[:, None]
+        return Modes(_frequencies(squared, highest), shapes)
+
+    def rest(self, loads: Tensor, shift: float) -> Tensor:
+        """See `Operator`."""
+        factor = self.solver.factorise(self._shifted(shift))
+        field = torch.zeros_like(loads)
+        right = loads[self.nodes] / self.root[:, None]
+        field[self.nodes] = factor.solve(right) / self.root[:, None]
+        return field
+
+    def product(self, fields: Tensor) -> Tensor:
+        """See `Operator`."""
+        result = torch.zeros_like(fields)
+        scaled = self._scaled(self.root[:, None] * fields[self.nodes])
+        result[self.nodes] = scaled / self.root[:, None]
+        return result
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        return torch.from_numpy(self.pattern.matrix(self.values) @ vectors.numpy())
+
+
+def _lanczos(
+    solve: Callable[[Tensor], Tensor],
+    product: Callable[[Tensor], Tensor],
+    size: int,
+    count: int,
+    highest: float,
+) -> tuple[Tensor, Tensor]:
+    """The lowest `count` eigenvalues (count,) and orthonormal vectors (size, count).
+
+    The Krylov space of the inverse on a random block, all of it kept orthogonal, until every
+    wanted vector has a small residual.
+    """
+    generator = torch.Generator().manual_seed(0)
+    block = torch.randn(size, min(BLOCK, size), generator=generator, dtype=torch.float64)
+    basis = torch.zeros(size, 0, dtype=torch.float64)
+    image = basis
+    enough = count + count // 2
+    while True:
+        for _ in range(2):  # twice is enough (Parlett)
+            block = block - basis @ (basis.T @ block)
+            block = torch.linalg.qr(block)[0]
+        basis = torch.cat([basis, block], 1)
+        image = torch.cat([image, product(block)], 1)
+        if basis.shape[1] >= min(enough, size):
+            values, mix = torch.linalg.eigh(basis.T @ image)
+            values, mix = values[:count], mix[:, :count]
+            vectors = basis @ mix
+            residual = (image @ mix - vectors * values).norm(dim=0).max()
+            if residual <= RESIDUAL * highest or basis.shape[1] >= size:
+                return values, vectors
+            enough = basis.shape[1] + max(2 * BLOCK, count // 5)
+        block = solve(block)[:, : size - basis.shape[1]]
+
+
+def _frequencies(squared: Tensor, highest: float) -> Tensor:
+    """ω of ω², without what rounding makes of a mode that is still."""
+    frequency = squared.clamp(min=0).sqrt()
+    return torch.where(frequency < STILL * highest, 0.0, frequency)
