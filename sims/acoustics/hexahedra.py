@@ -179,7 +179,7 @@ class Hexahedra:
         if dtype not in self._operators:
             scale = SPEED_OF_SOUND**2 / self.mass.detach()
             self._operators[dtype] = MappedOperator.of(
-                self.order, self.numbering, self.metric.detach(), scale, dtype
+                self.order, self.numbering, self.metric.detach(), scale, dtype, scale.is_cuda
             )
         return self._operators[dtype]
 

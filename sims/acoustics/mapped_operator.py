@@ -24,7 +24,8 @@ class MappedOperator:
 
     nodes: (B, Q W) int32. slopes: (P + 1, P + 1). metric: (B, Q, 6, W). offsets, entries: the
     places of each node in the flattened forces, int32. scale: (N,), c²/M. forces: (B, Q, W), room
-    for what elements put on their nodes; fluxes: (B, Q, 3) on CUDA, where W = 1.
+    for what elements put on their nodes. On CUDA W = 1, a thread works on one node of one element,
+    and fluxes are (B, Q, 3).
     """
 
     order: int
@@ -39,11 +40,20 @@ class MappedOperator:
 
     @classmethod
     def of(
-        cls, order: int, numbering: Numbering, metric: Tensor, scale: Tensor, dtype: torch.dtype
+        cls,
+        order: int,
+        numbering: Numbering,
+        metric: Tensor,
+        scale: Tensor,
+        dtype: torch.dtype,
+        by_node: bool,
     ) -> MappedOperator:
-        """Lay out a metric (E, Q, 6) and c²/M (N,) for the kernels of a precision."""
+        """Lay out a metric (E, Q, 6) and c²/M (N,) for the kernels of a precision.
+
+        by_node: a thread for each node of each element, as on CUDA, not for each block.
+        """
         device = metric.device
-        lanes = 1 if device.type == "cuda" else LANES[dtype]
+        lanes = 1 if by_node else LANES[dtype]
         count, size = numbering.nodes.shape
         blocks = -(-count // lanes)
         idle = blocks * lanes - count
@@ -62,13 +72,17 @@ class MappedOperator:
             entries=entries.int(),
             scale=scale.to(dtype),
             forces=forces,
-            fluxes=forces.new_zeros((blocks, size, 3) if device.type == "cuda" else (0, 0, 3)),
+            fluxes=forces.new_zeros((blocks, size, 3) if by_node else (0, 0, 3)),
         )
+
+    @property
+    def _by_node(self) -> bool:
+        return len(self.fluxes) > 0
 
     @property
     def _kernels(self) -> Any:
         scalar = warp_scalar(self.scale.dtype)
-        if self.scale.is_cuda:
+        if self._by_node:
             return node_kernels(scalar)
         return block_kernels(scalar, self.order, self.forces.shape[2])
 
@@ -97,7 +111,7 @@ class MappedOperator:
 
     def _find_forces(self, field: Tensor) -> None:
         inputs: list[Any] = [field, self.nodes, self.slopes]
-        if not field.is_cuda:
+        if not self._by_node:
             arrays = self._rows(self.metric), self._rows(self.forces)
             launch(
                 self._kernels.find_forces,
@@ -117,7 +131,7 @@ class MappedOperator:
         """Add the derivative of left^T K right in the metric to `sums`, laid out like it."""
         inputs: list[Any] = [left, right, self.nodes, self.slopes]
         kernel = self._kernels.add_metric_gradient
-        if left.is_cuda:
+        if self._by_node:
             launch(kernel, self.forces.numel(), inputs, [sums.flatten(2)])
             return
         launch(kernel, len(self.nodes), inputs, [self._rows(sums)], split=True, grain=GRAIN)

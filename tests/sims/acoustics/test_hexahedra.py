@@ -9,6 +9,7 @@ from sims.acoustics.air import SPEED_OF_SOUND
 from sims.acoustics.element_numbering import Numbering, wall_faces
 from sims.acoustics.hexahedra import Hexahedra
 from sims.acoustics.lattice import Lattice
+from sims.acoustics.mapped_operator import MappedOperator
 from sims.acoustics.trilinear import scaled_jacobians, volumes_and_metric
 
 EXACT = 1e-12  # float64 rounding of a few hundred operations
@@ -166,6 +167,26 @@ def test_advance_is_the_step_of_accelerate(order):
     expected = 2 * pressure - previous + step**2 * acceleration + step**4 / 12 * second
     space.advance(pressure, previous, acceleration, step)
     assert torch.allclose(previous, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_kernels_over_nodes_agree_with_those_over_blocks(order, dtype):
+    vertices, hexahedra = brick_mesh((3, 2, 3))
+    space = Hexahedra(shaken(vertices, 0.06), turned(hexahedra), order)
+    held = space.numbering, space.metric, SPEED_OF_SOUND**2 / space.mass, dtype
+    blocks, nodes = (MappedOperator.of(order, *held, by_node) for by_node in (False, True))
+    one, two = field_of(space, 1).to(dtype), field_of(space, 2).to(dtype)
+    found = []
+    for operator in (blocks, nodes):
+        out, previous = torch.empty_like(one), two.clone()
+        operator.accelerate(one, out)
+        operator.advance(one, previous, out, 1e-6)
+        sums = torch.zeros_like(operator.metric)
+        operator.metric_gradient(one, out, sums)
+        found.append((out, previous, space.of_metric(sums)))
+    for expected, got in zip(*found, strict=True):
+        size = float(expected.abs().max())
+        assert torch.allclose(got, expected, rtol=0, atol=ROUNDING[dtype] * size)
 
 
 @pytest.mark.gpu
