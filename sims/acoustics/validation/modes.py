@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sims.acoustics.air import CHARACTERISTIC_IMPEDANCE, SPEED_OF_SOUND
+from sims.acoustics.air import CHARACTERISTIC_IMPEDANCE
 from sims.acoustics.exact.box_modes import BoxModes, box_modes
+from sims.acoustics.miki import surface_impedance
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
 from sims.acoustics.validation.fields import projections, setting
@@ -82,11 +83,8 @@ def measured_mode(solver: Solver, shape: Tensor, frequency: float) -> tuple[comp
 
 def layer(s: Tensor) -> Tensor:
     """y of the Miki layer at complex s (...) by its closed form, continued from s = iw."""
-    flow_resistivity, thickness = MIKI
-    x = (-1j * s / (2.0 * math.pi)) / flow_resistivity
-    impedance = CHARACTERISTIC_IMPEDANCE * (1.0 + (0.070 - 0.107j) * x**-0.632)
-    along = -1j * s / SPEED_OF_SOUND * (1.0 + (0.109 - 0.160j) * x**-0.618)
-    return CHARACTERISTIC_IMPEDANCE * 1j * torch.tan(along * thickness) / impedance
+    frequencies = (s / (2j * math.pi)).numpy()
+    return torch.from_numpy(CHARACTERISTIC_IMPEDANCE / surface_impedance(frequencies, *MIKI))
 
 
 def modes_of_cube(name: str, wall: Wall, count: int, fmax: float) -> Findings:

@@ -17,8 +17,8 @@ import torch
 from sims.acoustics.air import CHARACTERISTIC_IMPEDANCE, SPEED_OF_SOUND
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
-from sims.acoustics.validation.fields import projections, setting
-from sims.acoustics.validation.reflection import in_tube
+from sims.acoustics.validation.fields import projections, setting, tube
+from sims.acoustics.validation.reflection import FMAX, LENGTH, in_tube
 from sims.acoustics.validation.rows import (
     Case,
     Findings,
@@ -108,7 +108,7 @@ def at_a_wall(shares: Sequence[float], safe: bool) -> Findings:
     """Errors of the reflection factor of a matched wall at shares of the usual step."""
     wall = Wall.impedance(CHARACTERISTIC_IMPEDANCE)
     frequency = torch.tensor([WALL_FREQUENCY], dtype=torch.float64)
-    _, usual = in_tube(wall, frequency)
+    usual = tube(wall, LENGTH, FMAX)
     errors, steps = [], []
     for share in shares:
         step = share * usual.time_step

@@ -28,8 +28,7 @@ from sims.acoustics.validation.rows import (
 )
 from sims.acoustics.wall import Wall
 
-# a band whose pulse has died away before the walls: they are at rest under what is there at first
-FMAX, DURATION = 700.0, 0.12
+FMAX, DURATION = 500.0, 0.14
 IMPEDANCE = 7400.0  # [Pa s/m]
 
 
