@@ -1,0 +1,102 @@
+"""A room with identified walls beside what was measured in it, as one hears it: T30 and C50."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sims.acoustics.inverse.measurement import Measurement
+from sims.acoustics.inverse.misfit import Nuisance, source_spectrum
+from sims.acoustics.metrics.bands import bands_below
+from sims.acoustics.metrics.parameters import (
+    RoomParameters,
+    noticeable_differences,
+    room_parameters,
+)
+from sims.acoustics.solver import Solver
+from sims.acoustics.wav import resample
+
+LOWEST_BAND = 63.0  # Hz
+TAPER = 0.25  # of fmax, over which what is above it fades out
+LEAST = 20.0  # Hz, below which sources are not told
+
+
+@dataclass(frozen=True, eq=False)
+class WallCheck:
+    """bands: octaves [Hz]. measured, solved: their parameters, (R, B). differences: of T30 and C50
+    in just noticeable differences, (R, B); NaN where a record is too short for one. nodes: of the
+    mesh.
+    """
+
+    measured: RoomParameters
+    solved: RoomParameters
+    differences: dict[str, Tensor]
+    nodes: int
+
+    @property
+    def bands(self) -> tuple[float, ...]:
+        """The octaves [Hz]."""
+        return self.measured.bands
+
+    def largest(self, name: str) -> float:
+        """The largest difference of "t30" or "c50" in just noticeable differences."""
+        known = self.differences[name][~self.differences[name].isnan()]
+        return float(known.max()) if len(known) else math.nan
+
+    def __str__(self) -> str:
+        bands = ", ".join(f"{band:g}" for band in self.bands)
+        return (
+            f"T30 within {self.largest('t30'):.2f} and C50 within {self.largest('c50'):.2f} just "
+            f"noticeable differences in octaves {bands} Hz ({self.nodes} nodes)"
+        )
+
+
+def wall_check(solver: Solver, measurement: Measurement, nuisance: Nuisance) -> WallCheck:
+    """The solver's room beside a measurement, both below fmax, the solver's with the source found.
+
+    Octaves that end below fmax are compared.
+    """
+    pitch = math.exp(float(nuisance.pitch))
+    place = measurement.source, measurement.receivers
+    pressure = solver.simulate(*place, measurement.duration * pitch).detach()
+    rate, highest = measurement.rate, solver.fmax
+    # a room where sound is faster answers the same, sooner
+    heard = _with_source(pressure.double(), solver.time_step / pitch, nuisance, highest)
+    solved = resample(heard, pitch / solver.time_step, rate)
+    recorded = _below(measurement.responses, rate, highest)
+    count = min(solved.shape[-1], recorded.shape[-1])
+    bands = bands_below(1.001 * highest, "octave", LOWEST_BAND)
+    first, second = (
+        room_parameters(response[:, :count].contiguous(), rate, bands)
+        for response in (recorded, solved)
+    )
+    apart = noticeable_differences(first, second)
+    differences = {name: apart[name] for name in ("t30", "c50")}
+    return WallCheck(first, second, differences, len(solver.space.points))
+
+
+def _with_source(pressure: Tensor, time_step: float, nuisance: Nuisance, highest: float) -> Tensor:
+    count = pressure.shape[-1]
+    spectrum = torch.fft.rfft(pressure, 2 * count)
+    frequencies = torch.fft.rfftfreq(2 * count, time_step, dtype=torch.float64)
+    s = torch.complex(torch.zeros_like(frequencies), 2 * math.pi * frequencies.clamp(min=LEAST))
+    source = source_spectrum(s, nuisance) * _taper(frequencies, highest)
+    source[frequencies < LEAST] = 0
+    return torch.fft.irfft(spectrum * source, 2 * count)[..., :count]
+
+
+def _below(responses: Tensor, rate: float, highest: float) -> Tensor:
+    count = responses.shape[-1]
+    spectrum = torch.fft.rfft(responses, 2 * count)
+    frequencies = torch.fft.rfftfreq(2 * count, 1 / rate, dtype=torch.float64)
+    taper = _taper(frequencies, highest) * (frequencies >= LEAST)
+    return torch.fft.irfft(spectrum * taper, 2 * count)[..., :count]
+
+
+def _taper(frequencies: Tensor, highest: float) -> Tensor:
+    """1 up to fmax, 0 above 1.25 fmax, half a cosine between."""
+    place = ((frequencies / highest - 1) / TAPER).clamp(0, 1)
+    return 0.5 + 0.5 * torch.cos(math.pi * place)
