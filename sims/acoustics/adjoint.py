@@ -31,6 +31,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from geomopt.errors import InputError
 from geomopt.launch import launch
 from sims.acoustics.adjoint_kernels import kernels
 from sims.acoustics.checkpoints import GradientMemory, Kept, Recording
@@ -40,7 +41,7 @@ from sims.acoustics.shape_adjoint import ShapeSweep
 from sims.acoustics.space import Space
 from sims.acoustics.wall_adjoint import WallSweep, nodes_of_entries
 
-WALLS_SHARE = 0.15  # of the full history, where gradients need the walls' nodes alone
+WALLS_SHARE = 0.13  # of the full history, where no gradient needs fields; below 0.15 with the sweep
 FIELDS_KEPT = 2**31  # bytes up to which all fields are kept rather than run again
 
 
@@ -73,12 +74,17 @@ def heard(
     emitted, in the strength and the table of the walls, and in mass and metric of mapped elements.
 
     memory: how much of the full history (N, steps + 1) of the pressure gradients may keep, None for
-    0.15, or for all where the metric requires gradients and 2 GiB hold it. What is kept less is run
+    0.13, or for all where the metric requires gradients and 2 GiB hold it. What is kept less is run
     again; where the least there is takes more than `memory`, that is taken.
 
     Returns the pressure (steps + 1, R) and what the gradients keep, None where none are asked for.
-    Raises NotImplementedError when second derivatives are.
+    Raises InputError for a memory below 0, NotImplementedError when second derivatives are asked
+    for.
     """
+    if memory is not None and not memory >= 0:
+        raise InputError(
+            f"memory must be a share of the full history of at least 0, or None, got {memory}"
+        )
     amounts = None if emitted is None else emitted.weights
     metric = getattr(space, "metric", None)
     given = (initial, receivers.weights, amounts, walls.strength, walls.table, metric, space.mass)

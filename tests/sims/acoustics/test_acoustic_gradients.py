@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from geomopt.errors import InputError
 from sims.acoustics import Emission, Pulse, Room, Solver, Wall
 from sims.acoustics.adjoint import heard
 from sims.acoustics.checkpoints import segments
@@ -92,7 +93,7 @@ def response(solver: Solver, values: dict[str, torch.Tensor], **options) -> torc
     walls = {name: Wall(values[name], values[f"{name} weights"]) for name in LOSSY}
     duration = STEPS * solver.time_step
     found = solver.simulate(source, values["receivers"], duration, walls=walls, **options)
-    return (found * seen_through(found.shape).to(found.dtype)).sum()
+    return (found * seen_through(found.shape).to(found)).sum()
 
 
 def gradients(solver: Solver, values: dict[str, torch.Tensor], **options):
@@ -322,6 +323,15 @@ def test_float32_agrees_with_float64():
             assert error < SINGLE, name
 
 
+def test_gradients_are_the_same_on_each_device(device):
+    values = parameters(emission())
+    exact = gradients(solver_of(), values, memory=0.0)
+    found = gradients(solver_of(device=device), values, memory=0.0)
+    for name, gradient in exact.items():
+        error = float((found[name] - gradient).norm() / gradient.norm())
+        assert error < 1e-9, name
+
+
 def test_the_shape_gradient_in_float32_agrees_with_float64(mapped):
     vertices, *arguments = mapped
     source = (0.5, 0.4, 0.3)
@@ -338,6 +348,12 @@ def test_second_derivatives_are_refused():
     found = solver.simulate((0.5, 0.4, 0.3), (0.9, 0.7, 0.6), 5 * solver.time_step, walls=walls)
     with pytest.raises(NotImplementedError, match="no second derivative"):
         torch.autograd.grad(found.square().sum(), wall, create_graph=True)
+
+
+def test_a_share_of_memory_below_zero_is_refused():
+    solver = solver_of()
+    with pytest.raises(InputError, match="memory must be a share"):
+        solver.simulate((0.5, 0.4, 0.3), (0.9, 0.7, 0.6), solver.time_step, memory=-0.1)
 
 
 def test_a_run_without_gradients_keeps_nothing():
