@@ -24,7 +24,7 @@ from sims.acoustics.solver import Solver
 from sims.acoustics.source import Emission, Pulse, default_width
 from sims.acoustics.surrogates.records import Error, Records, error_of
 from sims.acoustics.surrogates.reduced_attachments import attached
-from sims.acoustics.surrogates.reduced_modes import Modes, operator_of
+from sims.acoustics.surrogates.reduced_modes import SHIFT, Modes, Operator, operator_of
 from sims.acoustics.surrogates.reduced_walls import Resonances, resonances_of, traces_of
 from sims.acoustics.surrogates.ringing import ring
 from sims.acoustics.wall import Wall
@@ -60,15 +60,15 @@ class ReducedModel:
     """Answers as a `Solver` does, for the same room and band. Made by `reduced_model`.
 
     modes: of the room between rigid walls. traces: by surface, c Φᵀ S Φ (n, n) [1/s]. room: with
-    the walls that the model has now. highest: where its band ends [rad/s]. error: measured, None
+    the walls that the model has now. operator: what the modes came from. error: measured, None
     before that.
     """
 
     solver: Solver
     room: Room
+    operator: Operator
     modes: Modes
     traces: Mapping[str, Tensor]
-    highest: float
     modes_seconds: float
     error: Error | None = None
 
@@ -88,7 +88,7 @@ class ReducedModel:
     def _resonances(self) -> tuple[Resonances, float]:
         start = time.process_time()
         walls = {name: self.room.walls[name] for name in self.traces}
-        found = resonances_of(self.modes.frequency, self.traces, walls, self.highest)
+        found = resonances_of(self.modes.frequency, self.traces, walls, self.operator.highest)
         return found.to(self.solver.device), time.process_time() - start
 
     def with_walls(self, walls: Mapping[str, Wall] | Wall) -> ReducedModel:
@@ -116,14 +116,17 @@ class ReducedModel:
         if walls is not None:
             return self.with_walls(walls).simulate(source, receivers, duration)
         times = self.times(duration).to(self.solver.device)
-        heard = self.resonances.heard(self._at("receivers", receivers))
+        places = self._stencils("receivers", receivers)
+        heard = self.resonances.heard(self._modes(*places))
         if isinstance(source, Emission):
             positions, signal = source.at(times)
-            given = self._at("source", positions) * signal.to(self.shapes)[:, None]
+            nodes, weights = self._stencils("source", positions)
+            emitted = weights * signal[:, None]
             rates = self.resonances.rates
-            force = self.resonances.driven(given).T.to(rates)
+            force = self.resonances.driven(self._modes(nodes, emitted)).T.to(rates)
             ringing = ring(rates, force.contiguous(), self.solver.time_step)
-            return (heard.to(rates) @ ringing).real.to(self.shapes)
+            near = self._near(places, (nodes, emitted))
+            return ((heard.to(rates) @ ringing).real + near).to(self.shapes)
         amplitudes = heard * self.resonances.driven(self._start(source))
         parts = [self._sum(amplitudes, part) for part in times.split(AT_ONCE)]
         return torch.cat(parts, 1)
@@ -149,16 +152,30 @@ class ReducedModel:
         """The modes (N, n) in the precision and on the device of the solver."""
         return self.modes.shapes.to(self.solver.device, self.solver.dtype).contiguous()
 
-    def _at(self, name: str, positions: Any) -> Tensor:
-        """The modes at positions (R, 3), (R, n)."""
+    def _stencils(self, name: str, positions: Any) -> tuple[Tensor, Tensor]:
+        """Nodes and weights (R, Q) of positions (R, 3)."""
         places = as_tensor(
             name, positions, "positions (R, 3) [m]", dtype=torch.float64, device=self.solver.device
         )
         places = check_tensor(name, places[None] if places.ndim == 1 else places, (None, 3))
-        nodes, weights = self.solver.space.interpolation(name, places)
-        return torch.nn.functional.embedding_bag(
-            nodes, self.shapes, mode="sum", per_sample_weights=weights.to(self.shapes)
-        )
+        return self.solver.space.interpolation(name, places)
+
+    def _modes(self, nodes: Tensor, weights: Tensor) -> Tensor:
+        """The modes at stencils (R, Q), (R, n)."""
+        return _sampled(self.shapes, nodes, weights)
+
+    def _near(self, receivers: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor]) -> Tensor:
+        """What the modes leave out next to a point that emits, (R, T): the air there follows at
+        once, A p = d/dt(signal δ), less the part of this that the modes have.
+        """
+        nodes, weights = (part.to(self.modes.shapes.device) for part in receivers)
+        shapes, mass = self.modes.shapes, self.operator.mass
+        loads = mass.new_zeros(len(nodes), len(mass)).scatter_add(1, nodes, weights).T
+        heard = _sampled(shapes, nodes, weights)
+        stiffness = self.modes.frequency.square() + SHIFT * self.operator.highest**2
+        rest = self.operator.rest(loads) - shapes @ (heard / stiffness).T
+        pushed = _sampled(rest.to(self.solver.device), *source)
+        return torch.gradient(pushed, spacing=self.solver.time_step, dim=0)[0].T
 
     def _start(self, source: Any) -> Tensor:
         """What a pulse gives to each mode, (n,): exp(-ω² s²/(4 c²)) of a point, see `smoothing`."""
@@ -170,7 +187,7 @@ class ReducedModel:
                 f"the width of a pulse must be at least {narrowest:.6g} m, as the modes end at "
                 f"{CUTOFF:g} fmax, got {float(width):.6g} m; ask the solver, or raise its fmax"
             )
-        (at,) = self._at("source", pulse.position)
+        (at,) = self._modes(*self._stencils("source", pulse.position))
         frequency = self.modes.frequency.to(self.solver.device)
         spread = (width.to(self.solver.device) / (2 * SPEED_OF_SOUND)).square()
         return strength.to(at.device) * torch.exp(-(frequency**2) * spread) * at
@@ -186,6 +203,13 @@ class ReducedModel:
         return total
 
 
+def _sampled(fields: Tensor, nodes: Tensor, weights: Tensor) -> Tensor:
+    """Fields (N, n) at stencils (R, Q), (R, n)."""
+    return torch.nn.functional.embedding_bag(
+        nodes, fields, mode="sum", per_sample_weights=weights.to(fields)
+    )
+
+
 def reduced_model(
     solver: Solver, cutoff: float = CUTOFF, attachments: float | None = None
 ) -> ReducedModel:
@@ -199,9 +223,8 @@ def reduced_model(
     if not 1 <= cutoff < math.inf:
         raise InputError(f"cutoff must be at least 1 and finite, got {cutoff}")
     start = time.process_time()
-    operator = operator_of(solver.space)
-    highest = 2 * math.pi * cutoff * solver.fmax
-    modes = operator.modes(highest)
+    operator = operator_of(solver.space, 2 * math.pi * cutoff * solver.fmax)
+    modes = operator.modes()
     absorbs = any(len(wall.branches) for wall in solver.room.walls.values())
     if attachments is None and absorbs:
         attachments = ATTACHMENTS
@@ -209,4 +232,4 @@ def reduced_model(
         spread = (default_width(solver.fmax) / (2 * SPEED_OF_SOUND)) ** 2
         modes = attached(operator, modes, solver.boundary, spread, attachments)
     traces = traces_of(modes.shapes, solver.boundary, solver.room.surfaces)
-    return ReducedModel(solver, solver.room, modes, traces, highest, time.process_time() - start)
+    return ReducedModel(solver, solver.room, operator, modes, traces, time.process_time() - start)

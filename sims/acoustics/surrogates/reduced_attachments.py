@@ -14,7 +14,6 @@ from torch import Tensor
 from sims.acoustics.boundary import Boundary
 from sims.acoustics.surrogates.reduced_modes import Modes, Operator
 
-SHIFT = 0.01  # of the highest ω², added to A so that a load of no zero mean has an answer
 NEGLIGIBLE = 1e-4  # of the largest singular value of what a surface sees
 
 
@@ -28,10 +27,9 @@ def attached(
     """
     squared = modes.frequency.square()
     heard = modes.frequency * torch.exp(-squared * spread)
-    highest = float(squared[-1])
     loads = torch.cat(list(_loads(modes.shapes * heard, boundary)), 1)
     mass = operator.mass[:, None]
-    fields = operator.rest(loads, SHIFT * highest)
+    fields = operator.rest(loads)
     for _ in range(2):
         fields = fields - modes.shapes @ (modes.shapes.T @ (mass * fields))
     energy = fields.T @ (mass * operator.product(fields))

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from geomopt.linear.direct import DirectSolver
+from geomopt.launch import differentiable
+from geomopt.linear.direct import DirectSolver, Factor
 from geomopt.linear.pattern import SparsePattern
 from sims.acoustics.air import SPEED_OF_SOUND
 from sims.acoustics.lattice import Lattice
@@ -25,9 +26,7 @@ from sims.acoustics.space import Space
 BLOCK = 48  # vectors of a Lanczos step
 RESIDUAL = 1e-5  # of A φ - ω² φ, over the highest ω²
 STILL = 1e-5  # of the highest frequency; below it a mode does not oscillate
-SHIFT = 0.05  # of the highest ω², added to A so that it has an inverse
-
-Progress = Callable[[int, int], None]
+SHIFT = 0.02  # of the highest ω², added to A so that it has an inverse
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +43,14 @@ class Operator(Protocol):
     """A of a space, as far as modes need it; all on the host in float64."""
 
     mass: Tensor
+    highest: float
 
-    def modes(self, highest: float) -> Modes:
-        """All modes up to a frequency [rad/s]."""
+    def modes(self) -> Modes:
+        """All modes up to the highest frequency [rad/s]."""
         ...
 
-    def rest(self, loads: Tensor, shift: float) -> Tensor:
-        """(A + shift)⁻¹ M⁻¹ loads, (N, k); shift [1/s²]."""
+    def rest(self, loads: Tensor) -> Tensor:
+        """(A + SHIFT highest²)⁻¹ M⁻¹ loads, (N, k), differentiable in the loads."""
         ...
 
     def product(self, fields: Tensor) -> Tensor:
@@ -58,37 +58,37 @@ class Operator(Protocol):
         ...
 
 
-def operator_of(space: Space) -> Operator:
-    """The operator of a space: of a box where it is one."""
+def operator_of(space: Space, highest: float) -> Operator:
+    """The operator of a space, of a box where it is one, for modes up to a frequency [rad/s]."""
     if isinstance(space, Lattice) and bool(space.grid.air.all()):
-        return BoxOperator(space)
-    return SparseOperator(space)
+        return BoxOperator(space, highest)
+    return SparseOperator(space, highest)
 
 
 class BoxOperator:
     """A of a box: sums over three axes, whose modes multiply."""
 
-    def __init__(self, space: Lattice) -> None:
-        self.mass = space.mass.cpu()
+    def __init__(self, space: Lattice, highest: float) -> None:
+        self.mass, self.highest = space.mass.cpu(), highest
         axes = [_axis_modes(edge, space) for edge in space.grid.edges()]
         self.shapes = [shapes for _, shapes in axes]
         x, y, z = (values for values, _ in axes)
         self.squared = SPEED_OF_SOUND**2 * (x[:, None, None] + y[:, None] + z)
 
-    def modes(self, highest: float) -> Modes:
+    def modes(self) -> Modes:
         """See `Operator`."""
-        chosen = (self.squared <= highest**2).nonzero()
+        chosen = (self.squared <= self.highest**2).nonzero()
         squared = self.squared[tuple(chosen.T)]
         order = squared.argsort(stable=True)
         x, y, z = (
             shapes[:, number] for shapes, number in zip(self.shapes, chosen[order].T, strict=True)
         )
         shapes = (x[:, None, None] * y[:, None] * z).flatten(0, 2)
-        return Modes(_frequencies(squared[order], highest), shapes)
+        return Modes(_frequencies(squared[order], self.highest), shapes)
 
-    def rest(self, loads: Tensor, shift: float) -> Tensor:
+    def rest(self, loads: Tensor) -> Tensor:
         """See `Operator`."""
-        return self._apply(loads, 1 / (self.squared + shift))
+        return self._apply(loads, 1 / (self.squared + SHIFT * self.highest**2))
 
     def product(self, fields: Tensor) -> Tensor:
         """See `Operator`."""
@@ -124,8 +124,8 @@ def _axis_modes(edges: Tensor, space: Lattice) -> tuple[Tensor, Tensor]:
 class SparseOperator:
     """A of any room as a sparse matrix, scaled by the root of the mass to be symmetric."""
 
-    def __init__(self, space: Space) -> None:
-        self.mass = space.mass.detach().cpu()
+    def __init__(self, space: Space, highest: float) -> None:
+        self.mass, self.highest = space.mass.detach().cpu(), highest
         self.nodes = (self.mass > 0).nonzero()[:, 0]
         self.root = self.mass[self.nodes].sqrt()
         coupling = space.coupling(self.nodes.to(space.mass.device))
@@ -143,31 +143,43 @@ class SparseOperator:
         self.values = self.pattern.assemble([beside], diagonal)
 
     @cached_property
-    def solver(self) -> DirectSolver:
-        """The analysis of the pattern for all shifts."""
+    def _solver(self) -> DirectSolver:
         return DirectSolver(self.pattern)
 
-    def _shifted(self, shift: float) -> Tensor:
+    @cached_property
+    def _factor(self) -> Factor:
+        return self._solver.factorise(self._shifted(SHIFT))
+
+    def _shifted(self, share: float) -> Tensor:
+        """The values of A plus a share of the highest ω²."""
         values = self.values.clone()
-        values[self.pattern.diagonal] += shift
+        values[self.pattern.diagonal] += share * self.highest**2
         return values
 
-    def modes(self, highest: float) -> Modes:
+    def modes(self) -> Modes:
         """See `Operator`."""
-        below = self.solver.factorise(self._shifted(-(highest**2))).negative_pivots
-        factor = self.solver.factorise(self._shifted(SHIFT * highest**2))
-        squared, vectors = _lanczos(factor.solve, self._scaled, len(self.root), below, highest**2)
+        below = self._solver.factorise(self._shifted(-1.0)).negative_pivots
+        found = _lanczos(
+            self._factor.solve, self._scaled, len(self.root), below, RESIDUAL * self.highest**2
+        )
         shapes = self.mass.new_zeros(len(self.mass), below)
-        shapes[self.nodes] = vectors / self.root[:, None]
-        return Modes(_frequencies(squared, highest), shapes)
+        shapes[self.nodes] = found[1] / self.root[:, None]
+        return Modes(_frequencies(found[0], self.highest), shapes)
 
-    def rest(self, loads: Tensor, shift: float) -> Tensor:
+    def rest(self, loads: Tensor) -> Tensor:
         """See `Operator`."""
-        factor = self.solver.factorise(self._shifted(shift))
-        field = torch.zeros_like(loads)
         right = loads[self.nodes] / self.root[:, None]
-        field[self.nodes] = factor.solve(right) / self.root[:, None]
-        return field
+
+        def forward(right: Tensor) -> tuple[list[Tensor], Any]:
+            return [self._factor.solve(right)], None
+
+        def backward(
+            tensors: Any, saved: Any, gradients: Any, needed: Any
+        ) -> tuple[Tensor | None, ...]:
+            return (self._factor.solve(gradients[0]),)
+
+        (found,) = differentiable(forward, backward, right)
+        return loads.new_zeros(loads.shape).index_copy(0, self.nodes, found / self.root[:, None])
 
     def product(self, fields: Tensor) -> Tensor:
         """See `Operator`."""
@@ -185,12 +197,12 @@ def _lanczos(
     product: Callable[[Tensor], Tensor],
     size: int,
     count: int,
-    highest: float,
+    allowed: float,
 ) -> tuple[Tensor, Tensor]:
     """The lowest `count` eigenvalues (count,) and orthonormal vectors (size, count).
 
     The Krylov space of the inverse on a random block, all of it kept orthogonal, until every
-    wanted vector has a small residual.
+    wanted vector has a residual of at most `allowed`.
     """
     generator = torch.Generator().manual_seed(0)
     block = torch.randn(size, min(BLOCK, size), generator=generator, dtype=torch.float64)
@@ -208,7 +220,7 @@ def _lanczos(
             values, mix = values[:count], mix[:, :count]
             vectors = basis @ mix
             residual = (image @ mix - vectors * values).norm(dim=0).max()
-            if residual <= RESIDUAL * highest or basis.shape[1] >= size:
+            if residual <= allowed or basis.shape[1] >= size:
                 return values, vectors
             enough = basis.shape[1] + max(2 * BLOCK, count // 5)
         block = solve(block)[:, : size - basis.shape[1]]

@@ -100,7 +100,7 @@ def test_nothing_grows_and_swapped_points_hear_the_same():
         branches = 10 ** (3 * torch.rand(3, 3, generator=generator).double() - 1.5)
         branches = branches * torch.tensor([1e-3, 1.0, 1e3])
         model = reduced_model(cube(Wall(branches), 150.0))
-        assert float(model.resonances.rates.real.max()) < 1e-9 * model.highest
+        assert float(model.resonances.rates.real.max()) < 1e-9 * model.operator.highest
         there = model.simulate(Emission(SOURCE, signal, 1000.0), RECEIVERS[:1], 0.1)
         back = model.simulate(Emission(RECEIVERS[0], signal, 1000.0), [SOURCE], 0.1)
         assert torch.allclose(there, back, rtol=0, atol=1e-9 * float(there.abs().max()))
@@ -124,22 +124,25 @@ def test_a_room_of_two_bricks_agrees_with_the_solver():
 def test_the_sparse_operator_finds_the_modes_of_a_box():
     solver = cube(Wall.rigid(), 200.0)
     highest = 2 * math.pi * 300.0
-    found = SparseOperator(solver.space).modes(highest)
+    found = SparseOperator(solver.space, highest).modes()
     exact = reduced_model(solver, cutoff=1.5).modes
     assert torch.allclose(found.frequency, exact.frequency, rtol=1e-9, atol=1e-6 * highest)
 
 
-def test_a_moving_source_agrees_with_the_solver():
-    """A passing point whose signal stays in the lower half of the band."""
-    solver = cube(Wall.impedance(2000.0), 400.0)
+@pytest.mark.parametrize(("wall", "most"), [(Wall.rigid(), 0.02), (Wall.impedance(2000.0), 0.03)])
+def test_a_moving_source_agrees_with_the_solver(wall, most):
+    """A passing point whose signal stays in the lower half of the band; the air beside it, which
+    modes alone leave out by 7 %, is added at rest.
+    """
+    solver = cube(wall, 400.0)
     model = reduced_model(solver)
     rate = 4000.0
     times = torch.arange(240, dtype=torch.float64) / rate
     signal = torch.sin(2 * math.pi * 120 * times) * torch.sin(math.pi * times / 0.06) ** 2
-    path = torch.tensor(SOURCE) + times[:, None] * torch.tensor([5.0, -4.0, 3.0])
+    path = torch.tensor(SOURCE) + times[:, None] * torch.tensor([1.0, -2.0, 0.5])
     source = Emission(path, signal, rate)
     found = model.simulate(source, RECEIVERS, 0.08)
-    assert peak_error(found, solver.simulate(source, RECEIVERS, 0.08))[1] < 0.15
+    assert peak_error(found, solver.simulate(source, RECEIVERS, 0.08))[1] < most
 
 
 def test_the_error_is_measured_on_other_positions():
@@ -168,14 +171,22 @@ def test_what_cannot_be_answered_is_refused():
         reduced_model(solver, cutoff=0.5)
 
 
-def test_gradients_of_positions_agree_with_differences():
-    model = reduced_model(cube(Wall.impedance(2000.0), 150.0))
-    where = torch.tensor([SOURCE, RECEIVERS[0]], dtype=torch.float64)
+def test_gradients_of_positions_and_signals_agree_with_differences():
+    room = Room.bricks(L_SHAPE, walls=Wall.impedance(2000.0))
+    model = reduced_model(Solver(room, fmax=150.0, dtype=torch.float64))
+    where = torch.tensor([(0.4, 0.5, 0.6), (1.7, 0.6, 0.3)], dtype=torch.float64)
+    signal = torch.sin(torch.linspace(0, 3, 12, dtype=torch.float64)) ** 2
 
-    def loudness(where: torch.Tensor) -> torch.Tensor:
+    def pulse(where: torch.Tensor) -> torch.Tensor:
         return model.simulate(where[0], where[1:], 0.02).square().sum()
 
-    assert torch.autograd.gradcheck(loudness, where.requires_grad_(), eps=1e-6, rtol=1e-5)
+    def emission(where: torch.Tensor, signal: torch.Tensor) -> torch.Tensor:
+        found = model.simulate(Emission(where[0], signal, 1000.0), where[1:], 0.02)
+        return 1e4 * found.square().sum()
+
+    given = where.requires_grad_(), signal.requires_grad_()
+    assert torch.autograd.gradcheck(pulse, given[:1], eps=1e-6, rtol=1e-5)
+    assert torch.autograd.gradcheck(emission, given, eps=1e-6, rtol=1e-5)
 
 
 def test_a_model_of_float32_answers_alike():
