@@ -209,7 +209,7 @@ def read_cases(run: Run) -> list[dict[str, Any]]:
 @contextmanager
 def new_artifacts(run: Run, place: str = "") -> Iterator[Path]:
     """A folder for artifacts, which are moved below `place` when the block ends and all are whole,
-    or vanish if it fails."""
+    or vanish if it fails. A folder of frames in it goes to the timeline of the run."""
     drafts = run.folder / ".artifacts"
     shutil.rmtree(drafts, ignore_errors=True)
     try:
@@ -218,7 +218,9 @@ def new_artifacts(run: Run, place: str = "") -> Iterator[Path]:
             yield drafts
             for file in sorted(drafts.rglob("*")):
                 if file.is_file():
-                    target = run.artifacts_folder / place / file.relative_to(drafts)
+                    relative = file.relative_to(drafts)
+                    within = "" if relative.parts[0] == FRAMES else place
+                    target = run.artifacts_folder / within / relative
                     target.parent.mkdir(parents=True, exist_ok=True)
                     os.replace(file, target)
     finally:

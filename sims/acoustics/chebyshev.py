@@ -22,23 +22,17 @@ def sweeps_for(
     """
     count = len(gain)
     scale = np.sqrt(mass)
-    inner = sparse.diags_array(scale) @ among @ sparse.diags_array(1 / scale)
     whole = 1 + gain * (1 - fraction * among.diagonal())
     roots = np.sqrt(gain / whole)
-
-    def apply(vector: np.ndarray) -> np.ndarray:
-        moved = roots * vector.ravel()
-        return vector.ravel() / whole + roots * (moved - fraction * (inner @ moved))
-
+    coupled = sparse.diags_array(roots * scale) @ among @ sparse.diags_array(roots / scale)
+    matrix = sparse.csr_array(sparse.diags_array((1 + gain) / whole) - fraction * coupled)
     if count < 3:
-        matrix = np.stack([apply(column) for column in np.eye(count)], 1)
-        low, *_, high = np.linalg.eigvalsh((matrix + matrix.T) / 2)[[0, -1]]
+        low, *_, high = np.linalg.eigvalsh(matrix.toarray())[[0, -1]]
     else:
-        operator = linalg.LinearOperator((count, count), matvec=apply, dtype=np.float64)
         start = np.random.default_rng(0).standard_normal(count)
         options = {"k": 1, "tol": 1e-2, "v0": start, "return_eigenvectors": False}
-        high = float(linalg.eigsh(operator, which="LA", **options)[0])
-        low = float(linalg.eigsh(operator, which="SA", **options)[0])
+        high = float(linalg.eigsh(matrix, which="LA", **options)[0])
+        low = float(linalg.eigsh(matrix, which="SA", **options)[0])
     return coefficients(low / SLACK, high * SLACK, tolerance)
 
 

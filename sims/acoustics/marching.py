@@ -258,8 +258,8 @@ class Motion:
     @classmethod
     def at_rest(cls, like: Tensor, walls: Walls) -> Motion:
         """Silence in a field like (N,)."""
-        fields = (torch.zeros_like(like) for _ in range(3))
-        return cls(0, *fields, WallState.at_rest(walls))
+        pressure, previous, acceleration = (torch.zeros_like(like) for _ in range(3))
+        return cls(0, pressure, previous, acceleration, WallState.at_rest(walls))
 
     def kept(self) -> tuple[Tensor, ...]:
         """Copies of what a later step depends on, for `resumed`."""

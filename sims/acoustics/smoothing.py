@@ -53,7 +53,7 @@ def diffused(space: Space, point: Tensor, spread: Tensor, largest: float) -> Ten
             pulled = mass * _sum(space, left, terms, largest, None)
         slope = torch.empty_like(total)
         space.accelerate(total, slope)
-        if kept is not None:
+        if kept is not None and isinstance(space, Hexahedra):
             of_metric, of_mass = _of_shape(space, left, terms, kept, largest)
         return pulled, (given * slope).sum(), of_metric, of_mass
 

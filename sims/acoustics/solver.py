@@ -17,7 +17,7 @@ from sims.acoustics.boundary import boundary_of, branches_of
 from sims.acoustics.checkpoints import GradientMemory
 from sims.acoustics.coupling import Coupling
 from sims.acoustics.hexahedra import Hexahedra
-from sims.acoustics.marching import Stencils, Walls, walls_of
+from sims.acoustics.marching import Stencils, Walls, Watch, walls_of
 from sims.acoustics.room import NAMES, Room
 from sims.acoustics.smoothing import diffused
 from sims.acoustics.source import Emission, Pulse
@@ -107,6 +107,7 @@ class Solver:
         *,
         walls: Mapping[str, Wall] | Wall | None = None,
         memory: float | None = None,
+        watch: Watch | None = None,
     ) -> Tensor:
         """The pressure (R, T) at receivers (R, 3) [m] at `times(duration)`.
 
@@ -114,11 +115,19 @@ class Solver:
         than those of the room, by the name of the surface. Differentiable in positions, pulse,
         signal and walls. memory: how much of the history of all nodes gradients may keep, see
         `adjoint.heard`; `gradient_memory` then says what they do keep, and is None after a run
-        without gradients. Raises InputError for positions outside of the air, and Unstable.
+        without gradients. watch: called after each step with its number, the pressure at all nodes
+        (N,) and that of the step before. Raises InputError for positions outside of the air, and
+        Unstable.
         """
         steps = self.steps(duration)
         stencils = self._stencils("receivers", self._positions("receivers", receivers))
         initial, emitted, loudness = self._sound(source, steps)
+
+        def look(step: int, field: Tensor, before: Tensor) -> None:
+            self._look(step, field, loudness)
+            if watch is not None:
+                watch(step, field, before)
+
         pressure, self.gradient_memory = heard(
             self.space,
             self.walls(walls),
@@ -127,7 +136,7 @@ class Solver:
             steps,
             self.time_step,
             emitted=emitted,
-            watch=lambda step, field, _: self._look(step, field, loudness),
+            watch=look,
             memory=memory,
         )
         return pressure.T

@@ -27,7 +27,8 @@ def space_of(
     if not isinstance(shape, HexahedralShape):
         from sims.acoustics.hexahedral_mesh import hexahedral_mesh_of
 
-        shape = hexahedral_mesh_of(shape, largest)
+        mesh = hexahedral_mesh_of(shape, largest)
+        shape = HexahedralShape(mesh.vertices, mesh.hexahedra)
     longest = longest_edge(shape)
     if longest > TOO_COARSE * largest:
         raise InputError(

@@ -1,0 +1,84 @@
+"""Pictures of the report: pressures, spectra, decays, and what is heard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from geomopt.files import replacing
+from sims.acoustics.metrics import onset, schroeder_curve
+
+COLOURS = ("#2f6fb0", "#d1772a", "#2f8f62", "#b04f8c")
+FLOOR = -70.0  # dB
+
+
+def draw_traces(path: Path, title: str, times: Tensor, traces: Mapping[str, Tensor]) -> None:
+    """Pressures (T,) over time, by what they are of."""
+    figure, axes = _figure(title, "time [ms]", "pressure [Pa]", (7.4, 3.6))
+    for place, (name, trace) in enumerate(traces.items()):
+        style = "-" if place == 0 else "--"
+        colour = COLOURS[place % len(COLOURS)]
+        axes.plot(1e3 * times, trace.double(), style, color=colour, lw=1.3, label=name)
+    axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+def draw_spectra(path: Path, rate: float, fmax: float, traces: Mapping[str, Tensor]) -> None:
+    """Magnitudes of responses (T,) up to fmax [Hz]."""
+    figure, axes = _figure("Frequency response", "frequency [Hz]", "level [dB]", (7.4, 3.6))
+    for place, (name, trace) in enumerate(traces.items()):
+        size = 4 * len(trace)
+        frequencies = np.fft.rfftfreq(size, 1 / rate)
+        spectrum = np.abs(np.fft.rfft(trace.double().numpy(), size))
+        band = (frequencies > 20) & (frequencies < fmax)
+        level = 20 * np.log10(spectrum[band] / spectrum[band].max() + 1e-12)
+        axes.plot(frequencies[band], level, color=COLOURS[place % 4], lw=1.2, label=name)
+    axes.set_ylim(FLOOR, 3)
+    axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+def draw_decays(path: Path, rate: float, traces: Mapping[str, Tensor]) -> None:
+    """Schroeder's curves of responses (T,)."""
+    figure, axes = _figure("Energy decay", "time [s]", "level [dB]", (7.4, 3.6))
+    for place, (name, trace) in enumerate(traces.items()):
+        begin = int(onset(trace.double()))
+        curve = schroeder_curve(trace.double()[begin:])
+        times = np.arange(len(curve)) / rate
+        axes.plot(times, curve, color=COLOURS[place % 4], lw=1.3, label=name)
+    axes.set_ylim(FLOOR, 2)
+    axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+def draw_spectrogram(path: Path, title: str, times: Tensor, frequencies: Tensor, level: Tensor):
+    """Level (F, T) [dB] over frequencies (F,) [Hz] and times (T,) [s]."""
+    figure, axes = _figure(title, "time [s]", "frequency [Hz]", (7.4, 3.8))
+    ceiling = float(level.max())
+    drawn = axes.pcolormesh(
+        times, frequencies, level, vmin=ceiling + FLOOR, vmax=ceiling, shading="auto", cmap="magma"
+    )
+    axes.set_yscale("symlog", linthresh=500)
+    axes.set_ylim(0, float(frequencies.max()))
+    figure.colorbar(drawn, label="level [dB]")
+    _save(figure, path)
+
+
+def _figure(title: str, across: str, up: str, size: tuple[float, float]):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _save(figure, path: Path) -> None:
+    with replacing(path) as draft:
+        figure.savefig(draft)
