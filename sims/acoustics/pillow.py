@@ -38,13 +38,14 @@ class Draft:
 
     @cached_property
     def on(self) -> list[Tensor]:
-        """The vertices (S,) to bring to each patch."""
-        return [torch.unique(ring) for ring in self.rings]
+        """The vertices to bring to each patch, as places among `outer`."""
+        return [torch.searchsorted(self.outer, torch.unique(ring)) for ring in self.rings]
 
     @cached_property
     def outer(self) -> Tensor:
-        """The vertices (S,) that belong to a patch."""
-        return torch.unique(torch.cat([*self.on, torch.zeros(0, dtype=torch.int64)]))
+        """The vertices (S,) that belong to a patch, in ascending order."""
+        rings = [ring.flatten() for ring in self.rings]
+        return torch.unique(torch.cat([torch.zeros(0, dtype=torch.int64), *rings]))
 
 
 def draft_of(mesh: Mesh, size: float, sharp: float) -> tuple[Draft, Frame]:

@@ -10,20 +10,22 @@ moves by, so that a room of inscribed chords would sound too high.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from geomopt.geometry import closest_points
+from geomopt.geometry import Mesh, closest_points
 from sims.acoustics.element_energy import relaxed
 from sims.acoustics.pillow import Draft
-from sims.acoustics.trilinear import scaled_jacobians
+from sims.acoustics.trilinear import least_widths, scaled_jacobians
 
 ROUNDS = 12  # and up to twice as many until no element is below the guard
 ITERATIONS = 15
 RINGS = 3  # elements farther than that from the surface stay as they are
 STEPS = (1.0, 0.5, 0.25, 0.1, 0.0)  # shares of the way to the surface that the guard tries
+NARROW = 0.15  # share of the size; the walls give way to elements narrower than that
 BULGE = 0.1  # share of the size; more is a cut edge and no curve
 MEETING = 3  # patches that a vertex can lie in; more than three rarely meet in a corner
 ON_WALL = 1e-6  # [m]
@@ -48,15 +50,15 @@ def snapped(draft: Draft, size: float, minimum_jacobian: float) -> tuple[Draft, 
     for turn in range(2 * ROUNDS):
         if turn >= ROUNDS and float(scaled_jacobians(vertices[hexahedra]).min()) > minimum_jacobian:
             break
-        normals, _ = _walls_at(draft, vertices)
-        freedom = torch.eye(3, dtype=normals.dtype) - _inverse(normals) @ normals
-        freedom = freedom * moving[:, None, None]
+        normals, _ = _walls_at(draft, vertices[draft.outer])
+        freedom = _freedom(draft, normals) * moving[:, None, None]
         vertices[used] = relaxed(vertices[used], local, freedom[used], size, ITERATIONS)
         goal = _projected(draft, vertices)
         vertices, held = _guarded(vertices, goal, hexahedra, minimum_jacobian)
     goal = _balanced(draft, vertices, size)
     vertices, _ = _guarded(vertices, goal, hexahedra, minimum_jacobian)
-    return replace(draft, vertices=vertices), held
+    vertices, released = _released(draft, vertices, hexahedra, moving, size)
+    return replace(draft, vertices=vertices), held + released
 
 
 def _near(draft: Draft) -> Tensor:
@@ -69,53 +71,93 @@ def _near(draft: Draft) -> Tensor:
     return marked[draft.hexahedra].any(dim=1)
 
 
-def _walls_at(draft: Draft, vertices: Tensor) -> tuple[Tensor, Tensor]:
-    """Normals (V, 6, 3) of the walls that each vertex belongs to, and their heights (V, 6) above
-    it; zeros where there are fewer.
+def _walls_at(draft: Draft, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Normals (S, 6, 3) of the walls that each outer vertex, at places (S, 3), belongs to, and
+    their heights (S, 6) above it; zeros where there are fewer.
     """
-    normals = torch.zeros(len(vertices), 3 + MEETING, 3, dtype=vertices.dtype)
-    heights = torch.zeros(len(vertices), 3 + MEETING, dtype=vertices.dtype)
-    normals[:, :3] = torch.eye(3, dtype=vertices.dtype) * draft.held[:, :, None]
-    filled = torch.full((len(vertices),), 3)
-    walls = draft.held.sum(dim=1).index_add(
-        0, torch.cat(draft.on), torch.ones(sum(map(len, draft.on)), dtype=torch.int64)
-    )
-    for patch, on in zip(draft.patches, draft.on, strict=True):
-        own = on[filled[on] < 3 + MEETING]
-        if not len(own):
-            continue
-        nearest, face, _ = closest_points(vertices[own], patch)
-        away, normal = nearest - vertices[own], patch.face_normals[face]
+    held = draft.held[draft.outer]
+    normals = torch.zeros(len(places), 3 + MEETING, 3, dtype=places.dtype)
+    heights = torch.zeros(len(places), 3 + MEETING, dtype=places.dtype)
+    normals[:, :3] = torch.eye(3, dtype=places.dtype) * held[:, :, None]
+    walls = held.sum(dim=1) + torch.bincount(torch.cat(draft.on), minlength=len(places))
+    for patch, _, own, slot in _slots(draft):
+        nearest, face, _ = closest_points(places[own], patch)
+        away, normal = nearest - places[own], patch.face_normals[face]
         # a vertex of one wall goes straight to it, also from beyond its rim; in more walls it goes
         # to where their planes meet
         alone = (walls[own] == 1)[:, None] & (away.norm(dim=1, keepdim=True) > TOUCH)
         normal = torch.where(alone, torch.nn.functional.normalize(away, dim=1), normal)
-        normals[own, filled[own]] = normal
-        heights[own, filled[own]] = (away * normal).sum(dim=1)
-        filled[own] += 1
+        normals[own, slot] = normal
+        heights[own, slot] = (away * normal).sum(dim=1)
     return normals, heights
+
+
+def _slots(draft: Draft) -> Iterator[tuple[Mesh, Tensor, Tensor, Tensor]]:
+    """Each patch, its faces, its outer vertices, and its row among the walls of each of them."""
+    filled = torch.full((len(draft.outer),), 3)
+    for patch, ring, on in zip(draft.patches, draft.rings, draft.on, strict=True):
+        own = on[filled[on] < 3 + MEETING]
+        if len(own):
+            yield patch, ring, own, filled[own].clone()
+            filled[own] += 1
 
 
 def _inverse(normals: Tensor) -> Tensor:
     return torch.linalg.pinv(normals, rtol=PARALLEL)
 
 
+def _freedom(draft: Draft, normals: Tensor) -> Tensor:
+    """Projections (V, 3, 3) onto the directions along all walls of a vertex."""
+    unit = torch.eye(3, dtype=normals.dtype)
+    freedom = unit * (~draft.held)[:, :, None]
+    freedom[draft.outer] = unit - _inverse(normals) @ normals
+    return freedom
+
+
 def _projected(draft: Draft, vertices: Tensor) -> Tensor:
-    """Vertices on all of their walls: Newton's method on the planes of the nearest triangles."""
-    vertices = vertices.clone()
+    """Vertices, the outer ones on all of their walls: Newton's method on the planes of the nearest
+    triangles.
+    """
+    places = vertices[draft.outer]
     for _ in range(10):
-        normals, heights = _walls_at(draft, vertices)
-        vertices += (_inverse(normals) @ heights[..., None])[..., 0]
-    return vertices
+        normals, heights = _walls_at(draft, places)
+        step = (_inverse(normals) @ heights[..., None])[..., 0]
+        places = places + step
+        if float(step.abs().max()) < TOUCH:
+            break
+    return vertices.index_copy(0, draft.outer, places)
+
+
+def _released(
+    draft: Draft, vertices: Tensor, hexahedra: Tensor, moving: Tensor, size: float
+) -> tuple[Tensor, int]:
+    """Vertices of which those of very narrow elements leave their walls, and how many do so.
+
+    They go no farther than it takes: one such element would set the time step of the whole room.
+    """
+    wanted = NARROW * size
+    free = torch.zeros(len(vertices), dtype=torch.bool)
+    free[hexahedra[least_widths(vertices[hexahedra]) < wanted].flatten()] = True
+    if not bool(free.any()):
+        return vertices, 0
+    normals, _ = _walls_at(draft, vertices[draft.outer])
+    normals[free[draft.outer], 3:] = 0.0
+    used, local = torch.unique(hexahedra, return_inverse=True)
+    goal = vertices.clone()
+    freedom = _freedom(draft, normals) * (moving & free)[:, None, None]
+    goal[used] = relaxed(vertices[used], local, freedom[used], size, 4 * ITERATIONS)
+    tried = [torch.lerp(vertices, goal, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    least = [float(least_widths(moved[hexahedra]).min()) for moved in tried]
+    enough = [place for place, width in enumerate(least) if width >= wanted]
+    chosen = enough[0] if enough else max(range(len(tried)), key=least.__getitem__)
+    off = (tried[chosen] - vertices).norm(dim=1)[draft.outer] > ON_WALL
+    return tried[chosen], int(off.sum())
 
 
 def _balanced(draft: Draft, vertices: Tensor, size: float) -> Tensor:
     """Vertices moved out of their walls by how far the walls bulge over the faces around them."""
-    normals, heights = _walls_at(draft, vertices)
-    slots = torch.full((len(vertices),), 3)
-    for patch, on, ring in zip(draft.patches, draft.on, draft.rings, strict=True):
-        if not len(ring):
-            continue
+    normals, heights = _walls_at(draft, vertices[draft.outer])
+    for patch, ring, own, slot in _slots(draft):
         corners = vertices[ring]
         places = torch.einsum("qc,fcx->fqx", _bilinear(corners), corners)
         nearest, face, _ = closest_points(places.flatten(0, 1), patch)
@@ -126,10 +168,9 @@ def _balanced(draft: Draft, vertices: Tensor, size: float) -> Tensor:
         total = vertices.new_zeros(2, len(vertices))
         for corner in range(4):
             total = total.index_add(1, ring[:, corner], torch.stack([area * bulge, area]))
-        own = on[slots[on] < 3 + MEETING]
-        heights[own, slots[own]] = (total[0] / total[1])[own]
-        slots[own] += 1
-    return vertices + (_inverse(normals) @ heights[..., None])[..., 0]
+        heights[own, slot] = (total[0] / total[1])[draft.outer[own]]
+    step = (_inverse(normals) @ heights[..., None])[..., 0]
+    return vertices.index_add(0, draft.outer, step)
 
 
 def _bilinear(like: Tensor) -> Tensor:
