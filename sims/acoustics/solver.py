@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -106,19 +107,27 @@ class Solver:
         duration: float,
         *,
         walls: Mapping[str, Wall] | Wall | None = None,
+        vertices: Tensor | None = None,
         memory: float | None = None,
         watch: Watch | None = None,
     ) -> Tensor:
         """The pressure (R, T) at receivers (R, 3) [m] at `times(duration)`.
 
         source: a position (3,) for the default pulse, a `Pulse`, or an `Emission`. walls: others
-        than those of the room, by the name of the surface. Differentiable in positions, pulse,
-        signal and walls. memory: how much of the history of all nodes gradients may keep, see
-        `adjoint.heard`; `gradient_memory` then says what they do keep, and is None after a run
-        without gradients. watch: called after each step with its number, the pressure at all nodes
-        (N,) and that of the step before. Raises InputError for positions outside of the air, and
-        Unstable.
+        than those of the room, by the name of the surface. vertices: others than those of a room of
+        hexahedra, see `moved`. Differentiable in positions, pulse, signal, walls and vertices.
+
+        memory: how much of the history of all nodes gradients may keep, see `adjoint.heard`;
+        `gradient_memory` then says what they do keep, and is None after a run without gradients.
+        watch: called after each step with its number, the pressure at all nodes (N,) and that of
+        the step before. Raises InputError for positions outside of the air, and Unstable.
         """
+        if vertices is not None:
+            other = self.moved(vertices)
+            options: dict[str, Any] = {"walls": walls, "memory": memory, "watch": watch}
+            found = other.simulate(source, receivers, duration, **options)
+            self.gradient_memory = other.gradient_memory
+            return found
         steps = self.steps(duration)
         stencils = self._stencils("receivers", self._positions("receivers", receivers))
         initial, emitted, loudness = self._sound(source, steps)
@@ -140,6 +149,32 @@ class Solver:
             memory=memory,
         )
         return pressure.T
+
+    def moved(self, vertices: Tensor) -> Solver:
+        """The same elements, walls and time step with other vertices (V, 3) [m], in the order of
+        `space.vertices`, which may require gradients.
+
+        Raises InputError for rooms that are not of hexahedra, for folded elements, and for elements
+        that the time step is too long for.
+        """
+        if not isinstance(self.space, Hexahedra):
+            raise InputError(
+                "vertices can be moved in a room of hexahedra only, make one of this by "
+                "spaces.as_hexahedra"
+            )
+        other = copy(self)
+        other.__dict__.pop("_exact", None)
+        other.space = self.space.moved(vertices.to(self.device))
+        other.boundary = boundary_of(other.space.faces, self.room.patches, len(NAMES))
+        other._couplings = {}
+        other.stability_limit = math.sqrt(12.0 / largest_eigenvalue(other.space, self.dtype))
+        if self.time_step > other.stability_limit:
+            raise InputError(
+                f"vertices must leave elements for which a time step of {self.time_step:.4g} s is "
+                f"stable, got a limit of {other.stability_limit:.4g} s, which "
+                f"{other._stiffest_element()} sets: give the solver a shorter time_step"
+            )
+        return other
 
     def walls(self, walls: Mapping[str, Wall] | Wall | None = None) -> Walls:
         """The walls of the room, or others in their place, for the time loop."""

@@ -185,53 +185,58 @@ def test_a_resistance_has_one_sided_gradients_in_the_mass_and_spring_it_lacks():
         assert float(found[column]) * size == pytest.approx(slope, rel=1e-5)
 
 
-def shape_gradient(vertices, hexahedra, time_step: float, source, memory=None, **settings):
-    """The response of a mapped room, of which walls, source and receivers stay where they are."""
-    walls = {side: WALLS[side] for side in SIDES}
-    room = Room.hexahedra(vertices, hexahedra, walls)
-    solver = solver_of(room, time_step=time_step, **settings)
-    found = solver.simulate(source, (0.72, 0.7, 0.61), STEPS * time_step, memory=memory)
-    total = (found * seen_through(found.shape).to(found.dtype)).sum()
-    if not vertices.requires_grad:
-        return total
-    return torch.autograd.grad(total, vertices)[0], solver.gradient_memory
-
-
-@pytest.fixture(scope="module")
-def mapped() -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Vertices and elements of a bent room, and a time step below its limit."""
+def bent_room(**settings) -> Solver:
+    """Hexahedra without right angles, and a time step below their limit for moved vertices too."""
     shape = as_hexahedra(ROOM, 0.5).shape
     assert isinstance(shape, HexahedralShape)
     vertices = shape.vertices + 0.02 * seen_through(shape.vertices.shape)
-    room = Room.hexahedra(vertices, shape.hexahedra, Wall.rigid())
-    return vertices, shape.hexahedra, 0.9 * solver_of(room).time_step
+    room = Room.hexahedra(vertices, shape.hexahedra, {side: WALLS[side] for side in SIDES})
+    return solver_of(room, time_step=1.1e-4, **settings)
+
+
+def shape_response(solver: Solver, vertices: torch.Tensor, source=(0.5, 0.4, 0.3), memory=None):
+    """The response where walls, source and receiver stay where they are."""
+    options = {"vertices": vertices, "memory": memory}
+    found = solver.simulate(source, (0.72, 0.7, 0.61), STEPS * solver.time_step, **options)
+    return (found * seen_through(found.shape).to(found)).sum()
+
+
+def shape_gradient(solver: Solver, *arguments) -> torch.Tensor:
+    vertices = solver.space.vertices.clone().requires_grad_()
+    return torch.autograd.grad(shape_response(solver, vertices, *arguments), vertices)[0]
 
 
 @pytest.mark.parametrize("safe", [False, True])
 @pytest.mark.parametrize("source", ["pulse", "emission"])
-def test_the_shape_gradient_agrees_with_differences(mapped, source, safe):
-    vertices, hexahedra, time_step = mapped
+def test_the_shape_gradient_agrees_with_differences(source, safe):
+    solver = bent_room(safe=safe)
     sounds = {
         "pulse": (0.5, 0.4, 0.3),
         "emission": Emission((0.5, 0.4, 0.3), emission()["signal"], 2000.0),
     }
-    arguments = hexahedra, time_step, sounds[source]
-    given = vertices.clone().requires_grad_()
-    found, _ = shape_gradient(given, *arguments, safe=safe)
-    way = seen_through(vertices.shape, 7)
-    expected = difference(lambda h: shape_gradient(vertices + h * way, *arguments, safe=safe), 4e-4)
+    found = shape_gradient(solver, sounds[source])
+    start = solver.space.vertices
+    way = seen_through(start.shape, 7)
+    expected = difference(lambda h: shape_response(solver, start + h * way, sounds[source]), 4e-4)
     assert float((found * way).sum()) == pytest.approx(expected, rel=EXACT)
 
 
-def test_a_shape_gradient_can_be_had_with_less_memory(mapped):
-    vertices, *arguments = mapped
-    whole, most = shape_gradient(vertices.clone().requires_grad_(), *arguments, (0.5, 0.4, 0.3))
+def test_a_shape_gradient_can_be_had_with_less_memory():
+    solver = bent_room()
+    whole, most = shape_gradient(solver), solver.gradient_memory
     for memory in (0.9, 0.1):
-        given = vertices.clone().requires_grad_()
-        found, less = shape_gradient(given, *arguments, (0.5, 0.4, 0.3), memory)
+        found = shape_gradient(solver, (0.5, 0.4, 0.3), memory)
         assert float((found - whole).abs().max()) < SAME * float(whole.abs().max())
-        assert less.bytes < most.bytes
-        assert less.repeated > 0 == most.repeated
+        assert solver.gradient_memory.bytes < most.bytes
+        assert solver.gradient_memory.repeated > 0 == most.repeated
+
+
+def test_vertices_that_the_time_step_is_too_long_for_are_refused():
+    solver = bent_room()
+    with pytest.raises(InputError, match="vertices must leave elements"):
+        solver.moved(0.2 * solver.space.vertices)
+    with pytest.raises(InputError, match="room of hexahedra only"):
+        solver_of().moved(solver.space.vertices)
 
 
 @pytest.mark.parametrize("source", [pulse, emission])
@@ -332,12 +337,8 @@ def test_gradients_are_the_same_on_each_device(device):
         assert error < 1e-9, name
 
 
-def test_the_shape_gradient_in_float32_agrees_with_float64(mapped):
-    vertices, *arguments = mapped
-    source = (0.5, 0.4, 0.3)
-    exact, _ = shape_gradient(vertices.clone().requires_grad_(), *arguments, source)
-    given = vertices.clone().requires_grad_()
-    found, _ = shape_gradient(given, *arguments, source, dtype=torch.float32)
+def test_the_shape_gradient_in_float32_agrees_with_float64():
+    exact, found = (shape_gradient(bent_room(dtype=d)) for d in (torch.float64, torch.float32))
     assert float((found - exact).norm() / exact.norm()) < SINGLE
 
 
