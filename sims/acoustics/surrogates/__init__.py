@@ -5,5 +5,16 @@ from sims.acoustics.surrogates.domain import Domain
 from sims.acoustics.surrogates.green import GreenOperator
 from sims.acoustics.surrogates.green_training import train_green
 from sims.acoustics.surrogates.records import Error, Records, record
+from sims.acoustics.surrogates.training import Schedule, train_deeponet
 
-__all__ = ["DeepONet", "Domain", "Error", "GreenOperator", "Records", "record", "train_green"]
+__all__ = [
+    "DeepONet",
+    "Domain",
+    "Error",
+    "GreenOperator",
+    "Records",
+    "Schedule",
+    "record",
+    "train_deeponet",
+    "train_green",
+]

@@ -21,6 +21,7 @@ SHARPNESS = 30.0  # the factor in the first sine
 NODES_PER_WAVELENGTH = 2.0  # of the grid that the source is sampled on, at fmax
 LOUDEST = 2.0  # Pa, that the initial pressure is scaled by
 PERIODS = (1.0, 0.5, 1 / 3)  # frequencies of the features as shares of fmax
+ROLL_OFF = 0.25  # of fmax, over which the spectrum of an emission ends
 BRANCHES = ("mlp", "resnet")
 
 
@@ -148,7 +149,7 @@ class DeepONet(Surrogate):
         self._settings = {
             "branch": branch, "branch_width": branch_width, "branch_depth": branch_depth,
             "trunk_width": trunk_width, "trunk_depth": trunk_depth, "channels": list(channels),
-            "blocks": list(blocks), "rank": rank, "scale": scale,
+            "blocks": list(blocks), "rank": rank,
         }  # fmt: skip
         self.scale = scale
         low, high = domain.bounds
@@ -170,7 +171,7 @@ class DeepONet(Surrogate):
 
     def settings(self) -> dict[str, Any]:
         """The sizes of both nets."""
-        return self._settings
+        return {**self._settings, "scale": self.scale}
 
     @classmethod
     def of_settings(cls, domain: Domain, settings: dict[str, Any]) -> DeepONet:
@@ -213,3 +214,35 @@ class DeepONet(Surrogate):
         at = receivers[:, None].expand(-1, count, 3)
         places = self.places(at, times.to(receivers).expand(len(receivers), count))
         return self.combine(self.sources(source[None]), places.flatten(0, 1)).reshape(-1, count)
+
+    def emitted(
+        self, positions: Tensor, signal: Tensor, receivers: Tensor, times: Tensor
+    ) -> Tensor:
+        """The pressure (R, T) of a signal (T,) that is given out at positions (T, 3).
+
+        A sum of pulses, one at each time, of a signal that is sharpened by what the pulse's width
+        takes from its spectrum; what it has above fmax is left out.
+        """
+        count, step = len(times), self.domain.time_step
+        sharp = sharpened(signal, step, self.domain.width, self.domain.fmax).to(positions)
+        sent = self.sources(positions) * sharp[:, None] * step  # (T, rank)
+        answers = []
+        for place in receivers:
+            terms = self.places(place.expand(count, 3), times.to(place))
+            # the trapezium rule: the pulse that starts at the time of the answer counts by half
+            terms = torch.cat([terms[:1] / 2, terms[1:]])
+            both = torch.fft.rfft(sent, 2 * count, 0) * torch.fft.rfft(terms, 2 * count, 0)
+            constant = self.bias * step * (sharp.cumsum(0) - sharp / 2)
+            answers.append(torch.fft.irfft(both.sum(1), 2 * count)[:count] + constant)
+        return self.scale * torch.stack(answers)
+
+
+def sharpened(signal: Tensor, step: float, width: float, fmax: float) -> Tensor:
+    """A signal (T,) over the spectrum π^(3/2) w³ exp(-(π f w / c)²) of the pulse, up to fmax."""
+    count = len(signal)
+    frequencies = torch.fft.rfftfreq(2 * count, step, dtype=signal.dtype, device=signal.device)
+    gain = torch.exp((math.pi * width / SPEED_OF_SOUND * frequencies) ** 2)
+    end = ((frequencies / fmax - 1) / ROLL_OFF).clamp(0, 1)
+    gain = torch.where(end < 1, gain, 0.0) * torch.cos(math.pi / 2 * end) ** 2
+    spectrum = torch.fft.rfft(signal, 2 * count) * gain
+    return torch.fft.irfft(spectrum, 2 * count)[:count] / (math.pi**1.5 * width**3)

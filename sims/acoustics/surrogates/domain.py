@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -84,10 +85,15 @@ class Domain:
         """The places that cut the room into boxes along x, y and z [m]."""
         return self.edges_x, self.edges_y, self.edges_z
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
         """The corners (3,) of the box around the room [m]."""
         return torch.stack([e[0] for e in self.edges]), torch.stack([e[-1] for e in self.edges])
+
+    @cached_property
+    def slack(self) -> float:
+        """How far beyond a wall a position may lie by rounding [m]."""
+        return ROUNDING * float((self.bounds[1] - self.bounds[0]).max())
 
     def state(self) -> dict[str, Any]:
         """The fields by name, for a file."""
@@ -107,7 +113,7 @@ class Domain:
         points = points.detach().to("cpu", torch.float64)
         inside = self._in_cells(points, (0.0, 0.0, 0.0))
         if not inside.all():
-            slack = ROUNDING * float((self.bounds[1] - self.bounds[0]).max())
+            slack = self.slack
             for shift in product((slack, -slack), repeat=3):
                 inside |= self._in_cells(points, shift)
         return inside
@@ -141,8 +147,7 @@ class Domain:
         )
         places = check_tensor("source", places[None] if places.ndim == 1 else places, (None, 3))
         at = places.detach().to("cpu", torch.float64)
-        slack = ROUNDING * float((self.bounds[1] - self.bounds[0]).max())
-        outside = (at < self.source_low - slack) | (at > self.source_high + slack)
+        outside = (at < self.source_low - self.slack) | (at > self.source_high + self.slack)
         if outside.any():
             number = int(outside.any(1).nonzero()[0])
             raise InputError(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+EDGES = 0.5  # steps of the lattice that a field needs beyond its own wavenumber at edges
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +32,11 @@ class FourierBasis:
     def around(cls, low: Tensor, high: Tensor, wavenumber: float, margin: float) -> FourierBasis:
         """For the box from low to high (3,) [m], up to a wavenumber [1/m].
 
-        margin: how much longer than the box the period is, as a share of the box, but at least a
-        third of the shortest wavelength.
+        margin: how much longer than the box the period is, in shortest wavelengths.
         """
-        size = (high - low).double()
-        period = torch.maximum(size * (1 + margin), size + 2 * math.pi / (3 * wavenumber))
+        period = (high - low).double() + margin * 2 * math.pi / wavenumber
         step = 2 * math.pi / period
+        wavenumber = wavenumber + EDGES * float(step.max())
         reach = [torch.arange(-int(n), int(n) + 1) for n in wavenumber / step]
         numbers = torch.cartesian_prod(*reach)
         x, y, z = numbers.T
@@ -52,37 +53,27 @@ class FourierBasis:
 
     def at(self, points: Tensor) -> Tensor:
         """All functions at points (R, 3) -> (R, count) in the dtype of the points."""
-        waves = [self._axis(axis, points[:, axis]) for axis in range(3)]
-        x, y, z = (
-            wave.index_select(1, column)
-            for wave, column in zip(waves, self._columns(), strict=True)
-        )
-        return _split(x * y * z)
+        places = points - self.centre.to(points)
+        factors = []
+        for axis, (waves, columns) in enumerate(zip(self._waves, self._columns, strict=True)):
+            angle = places[:, axis, None] * waves.to(points)
+            factor = torch.complex(torch.cos(angle), torch.sin(angle))
+            factors.append(factor.index_select(1, columns.to(points.device)))
+        x, y, z = factors
+        product = x * y * z
+        # the first sine is 0
+        return torch.cat([product.real, product.imag[:, 1:]], 1)
 
-    def moments(self, lines: Sequence[Tensor], weights: Tensor) -> Tensor:
-        """Sums over a lattice of weights (nx, ny, nz) times each function -> (count,).
+    @cached_property
+    def _waves(self) -> list[Tensor]:
+        """All κ along each axis, (2 n + 1,)."""
+        most = self.numbers.abs().amax(0).tolist()
+        steps = self.step.tolist()
+        lines = [torch.arange(-n, n + 1, dtype=torch.float64) for n in most]
+        return [step * line for line, step in zip(lines, steps, strict=True)]
 
-        lines: the places of the lattice along the axes [m].
-        """
-        x, y, z = (self._axis(axis, line.to(weights)) for axis, line in enumerate(lines))
-        total = torch.einsum("xyz,zc->xyc", weights.to(z.dtype), z)
-        total = torch.einsum("xyc,yb->xbc", total, y)
-        total = torch.einsum("xbc,xa->abc", total, x)
-        columns = self._columns()
-        return _split(total[columns[0], columns[1], columns[2]])
-
-    def _axis(self, axis: int, places: Tensor) -> Tensor:
-        """exp(i κ_a (x_a - centre_a)) for all numbers along one axis, (R, 2 n + 1) complex."""
-        most = int(self.numbers[:, axis].abs().max())
-        waves = torch.arange(-most, most + 1, device=places.device) * float(self.step[axis])
-        angle = (places - float(self.centre[axis]))[:, None] * waves.to(places)
-        return torch.polar(torch.ones_like(angle), angle)
-
+    @cached_property
     def _columns(self) -> list[Tensor]:
+        """Where along each axis the κ of `numbers` stand in `_waves`."""
         most = self.numbers.abs().amax(0)
         return list((self.numbers + most).T.contiguous())
-
-
-def _split(waves: Tensor) -> Tensor:
-    """Cosines and then sines of exp(i angle); the first sine is 0 and left out."""
-    return torch.cat([waves.real, waves.imag[..., 1:]], -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -35,7 +36,8 @@ class GreenOperator(Surrogate):
         self.shapes = torch.nn.Parameter(torch.zeros(1 + damped, basis.count, modes))
         self.frequency = torch.nn.Parameter(torch.zeros(modes))
         self.decay = torch.nn.Parameter(torch.zeros(modes), requires_grad=damped)
-        self._kept: tuple[Any, Tensor] | None = None
+        self._version: tuple[Any, ...] = ()
+        self._tables: dict[str, tuple[Any, Tensor]] = {}
 
     def settings(self) -> dict[str, Any]:
         """Basis, number of modes, and whether they decay."""
@@ -62,11 +64,10 @@ class GreenOperator(Surrogate):
         pulse exp(-|x - x0|²/w²).
         """
         shapes = self._complex_shapes(torch.cat([source[None], receivers]))
-        spread = torch.exp((self._rates() * (width / (2 * SPEED_OF_SOUND))) ** 2)
-        weights = math.pi**1.5 * width**3 * spread
-        products = shapes[1:] * (shapes[0] * weights.to(shapes))
-        parts = [products.real, products.imag] if self.damped else [products.real]
-        return torch.cat(parts, 1) @ self._decays(times, receivers)
+        products = shapes[1:] * (shapes[0] * self._weights(width).to(shapes))
+        if self.damped:
+            products = torch.cat([products.real, products.imag], 1)
+        return products @ self._decays(times, receivers)
 
     def emitted(
         self, positions: Tensor, signal: Tensor, receivers: Tensor, times: Tensor
@@ -75,27 +76,50 @@ class GreenOperator(Surrogate):
         force = self._complex_shapes(positions).to(torch.complex128).T * signal.to(positions.device)
         rung = ring(self._rates(), force, self.domain.time_step)
         shapes = self._complex_shapes(receivers)
-        return (shapes @ rung.to(shapes)).real
+        return (shapes.to(_complex(shapes)) @ rung.to(_complex(shapes))).real
 
     def _rates(self) -> Tensor:
         """s (J,) in complex128: phases of late times are not to be rounded."""
         return torch.complex(-self.decay.double(), self.frequency.double())
 
     def _complex_shapes(self, points: Tensor) -> Tensor:
-        """φ (R, J) complex at points (R, 3)."""
+        """φ (R, J) at points (R, 3), complex where modes decay."""
         shapes = self.shapes_at(points)
-        return torch.complex(shapes[0], shapes[1] if self.damped else torch.zeros_like(shapes[0]))
+        return torch.complex(shapes[0], shapes[1]) if self.damped else shapes[0]
+
+    def _weights(self, width: float | Tensor) -> Tensor:
+        """What the unit pulse of a width [m] weighs in the modes (J,), see `pulsed`."""
+
+        def weigh() -> Tensor:
+            spread = torch.exp((self._rates() * (width / (2 * SPEED_OF_SOUND))) ** 2)
+            weights = math.pi**1.5 * width**3 * spread
+            return weights if self.damped else weights.real
+
+        return weigh() if isinstance(width, Tensor) else self._kept(("weights", width), weigh)
 
     def _decays(self, times: Tensor, like: Tensor) -> Tensor:
-        """Real and, where modes decay, minus imaginary parts of exp(s t), (J or 2 J, T).
+        """Real and, where modes decay, minus imaginary parts of exp(s t), (J or 2 J, T)."""
 
-        Kept from call to call as long as the modes are the same and need no gradients.
-        """
-        learned = (self.frequency, self.decay)
-        fixed = not any(parameter.requires_grad for parameter in learned)
-        key = (len(times), like.device, like.dtype, *(value._version for value in learned))
-        if not (fixed and self._kept is not None and self._kept[0] == key):
+        def decay() -> Tensor:
             decays = torch.exp(self._rates()[:, None] * times.to(like.device))
             parts = [decays.real, -decays.imag] if self.damped else [decays.real]
-            self._kept = (key, torch.cat(parts).to(like.dtype))
-        return self._kept[1]
+            return torch.cat(parts).to(like.dtype)
+
+        return self._kept(("decays", len(times), like.device, like.dtype), decay)
+
+    def _kept(self, key: tuple[Any, ...], make: Callable[[], Tensor]) -> Tensor:
+        """What depends on the rates alone, made once as long as these are fixed."""
+        learned = (self.frequency, self.decay)
+        if any(value.requires_grad for value in learned):
+            return make()
+        version = tuple((value.data_ptr(), value._version) for value in learned)
+        if version != self._version:
+            self._version, self._tables = version, {}
+        if key[0] not in self._tables or self._tables[key[0]][0] != key:
+            self._tables[key[0]] = (key, make())
+        return self._tables[key[0]][1]
+
+
+def _complex(values: Tensor) -> torch.dtype:
+    """The complex dtype of the precision of a tensor."""
+    return torch.promote_types(values.dtype, torch.complex64)

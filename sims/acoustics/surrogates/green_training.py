@@ -22,9 +22,10 @@ from sims.acoustics.surrogates.domain import Domain
 from sims.acoustics.surrogates.fourier import FourierBasis
 from sims.acoustics.surrogates.green import GreenOperator
 from sims.acoustics.surrogates.identify import damped, leading, reciprocal, undamped
-from sims.acoustics.surrogates.records import places_in_air, record, sources_in
+from sims.acoustics.surrogates.records import HELD_OUT, places_in_air, record, sources_in
 
 BAND = 1.3  # of fmax: what a pulse of the default width has above is below 0.2 % of its norm
+BASIS = 1.2  # of fmax: wavenumbers of the basis, beside what edges of the room take
 SPECTRUM = 0.6  # of fmax, where the spectrum of the sounds has fallen to 1/e
 REACH = 4.2  # widths from its peak at which a sound begins and ends, 2e-8
 RECEIVERS = 3.0  # for each function of the basis
@@ -34,7 +35,6 @@ SINGULAR = 1e-9  # of the largest: mixes of functions that the air does not tell
 RIDGE = 1e-6  # of the mean, in the fit of these to the receivers
 FASTEST = 0.15  # of ω at the end of the band: decays beyond leave nothing to hear
 SAVE_EVERY = 10  # runs
-HELD_OUT = (5, 120)  # sources and receivers that the error is measured at
 TOGETHER = 4096  # points whose functions are in memory at a time
 
 
@@ -48,7 +48,7 @@ def train_green(
     runs: int | None = None,
     seconds: float = math.inf,
     modes: int | None = None,
-    margin: float = 0.5,
+    margin: float = 1.4,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> GreenOperator:
@@ -69,7 +69,8 @@ def train_green(
     band = BAND * solver.fmax
     moving = any(len(wall.branches) for wall in solver.room.walls.values())
     count = _mode_count(solver, band) if modes is None else modes
-    basis = FourierBasis.around(*domain.bounds, 2 * math.pi * band / SPEED_OF_SOUND, margin)
+    waves = 2 * math.pi * BASIS * solver.fmax / SPEED_OF_SOUND
+    basis = FourierBasis.around(*domain.bounds, waves, margin)
     functions = _orthonormal(basis, solver)
     sound = _Sound.of(solver)
     length = max(duration, 0.05 * 500 / solver.fmax)

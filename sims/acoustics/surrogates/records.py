@@ -12,6 +12,7 @@ from torch import Tensor
 from geomopt.errors import InputError
 from sims.acoustics.surrogates.domain import Domain
 
+HELD_OUT = (5, 120)  # sources and receivers that an error is measured at
 APART = 0.5  # m from the source, from where on err/peak is taken: next to it the peak flatters
 
 
