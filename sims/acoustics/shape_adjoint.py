@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class ShapeSweep:
     """Sums over time for the stiffness K and the mass M of A = c² M⁻¹ K.
 
-    mass: (N,), the derivative at a fixed K, M s and M f, over the mass: the sum over steps of
+    mass: (N,), the derivative in M at a fixed K, M s and M f: the sum over steps of
     -dt⁴/12 a u - μ (pⁿ⁺¹ - 2 pⁿ + pⁿ⁻¹ - k), with a = -A μ, u = -A p + s - f, and k what comes
     up of the initial field.
     """
