@@ -16,7 +16,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-STRETCH = 0.1  # w, against elements that grow at no cost
+STRETCH = 0.4  # w, against elements that grow at no cost
 SHRINK = 0.3  # v
 # the three neighbours of each corner along the axes, and whether they lie before it
 NEIGHBORS = [[corner ^ 4, corner ^ 2, corner ^ 1] for corner in range(8)]

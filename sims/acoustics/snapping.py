@@ -21,8 +21,9 @@ from sims.acoustics.element_energy import relaxed
 from sims.acoustics.pillow import Draft
 from sims.acoustics.trilinear import least_widths, scaled_jacobians
 
-ROUNDS = 12  # and up to twice as many until no element is below the guard
+ROUNDS = 20  # at most; a few are enough for most rooms
 ITERATIONS = 15
+SETTLED = 2  # rounds without a wider narrowest element, after which an open mesh is done
 RINGS = 3  # elements farther than that from the surface stay as they are
 STEPS = (1.0, 0.5, 0.25, 0.1, 0.0)  # shares of the way to the surface that the guard tries
 NARROW = 0.15  # share of the size; the walls give way to elements narrower than that
@@ -47,14 +48,18 @@ def snapped(draft: Draft, size: float, minimum_jacobian: float) -> tuple[Draft, 
     moving = torch.ones(len(draft.vertices), dtype=torch.bool)
     moving[draft.hexahedra[~active].flatten()] = False
     vertices, held = _projected(draft, draft.vertices), 0
-    for turn in range(2 * ROUNDS):
-        if turn >= ROUNDS and float(scaled_jacobians(vertices[hexahedra]).min()) > minimum_jacobian:
-            break
+    widths: list[float] = []
+    for _ in range(ROUNDS):
         normals, _ = _walls_at(draft, vertices[draft.outer])
         freedom = _freedom(draft, normals) * moving[:, None, None]
         vertices[used] = relaxed(vertices[used], local, freedom[used], size, ITERATIONS)
         goal = _projected(draft, vertices)
         vertices, held = _guarded(vertices, goal, hexahedra, minimum_jacobian)
+        least = float(scaled_jacobians(vertices[hexahedra]).min())
+        widths.append(float(least_widths(vertices[hexahedra]).min()))
+        settled = len(widths) > SETTLED and widths[-1] < 1.01 * max(widths[:-SETTLED])
+        if settled and least > minimum_jacobian:
+            break
     goal = _balanced(draft, vertices, size)
     vertices, _ = _guarded(vertices, goal, hexahedra, minimum_jacobian)
     vertices, released = _released(draft, vertices, hexahedra, moving, size)

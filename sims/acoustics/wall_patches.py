@@ -67,22 +67,16 @@ def labelled(
     prices = torch.full((len(faces), count), torch.inf, dtype=cost.dtype)
     prices[free, shift:] = cost
     for _ in range(PASSES):
-        votes = torch.nn.functional.one_hot(label[beside], count).sum(dim=1)
-        own = votes.gather(1, label[:, None])[:, 0]
-        lonely = free & (own <= 1)
-        if not bool(lonely.any()):
-            lonely = free & torch.isin(faces, _pinched(faces, label)).any(dim=1) & (own <= 2)
-            lonely &= own < 4
-            if not bool(lonely.any()):
-                return label if not len(_pinched(faces, label)) else None
+        pinched = _pinched(faces, label)
+        alike = (label[beside] == label[:, None]).sum(dim=1)
+        doubtful = free & ((alike <= 1) | (torch.isin(faces, pinched).any(dim=1) & (alike <= 2)))
+        if not bool(doubtful.any()):
+            return None if len(pinched) else label
         # one after another: two neighbours that change at once may swap for ever
-        for face in lonely.nonzero()[:, 0].tolist():
+        for face in doubtful.nonzero()[:, 0].tolist():
             votes = torch.bincount(label[beside[face]], minlength=count).double()
-            votes[:shift] = -1
-            rank = votes - 1e-3 * prices[face].clamp(max=1e2)
-            if float(votes[label[face]]) <= 2:
-                rank[label[face]] -= 0.5
-            label[face] = int(rank.argmax())
+            votes[label[face]] -= 0.5  # a tie goes against what is doubtful
+            label[face] = int((votes - 1e-3 * prices[face].clamp(max=1e6)).argmax())
     return None
 
 

@@ -255,6 +255,17 @@ def test_the_guard_holds_vertices_back():
     assert GUARD < free.report.least_jacobian < 0.9
 
 
+def test_a_column_in_the_room_costs_no_sliver():
+    import trimesh
+
+    column = solid(trimesh.creation.cylinder(radius=0.5, height=1.2, sections=48))
+    room = joined(box(3.0, 3.0, 2.4), Mesh(column.vertices, column.faces.flip(1)))
+    found = hexahedral_mesh_of(room, 0.4)
+    assert found.report.volume == pytest.approx(1.0, abs=0.01)
+    assert found.report.least_jacobian > GUARD
+    assert found.report.narrowest > 0.1 * 0.4
+
+
 def test_meshes_come_out_the_same_twice():
     one, two = (hexahedral_mesh_of(pent_roof(), 0.4) for _ in range(2))
     assert torch.equal(one.vertices, two.vertices)
