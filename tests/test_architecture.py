@@ -22,7 +22,8 @@ HEAVY = {
 }  # fmt: skip
 PUBLIC = [
     "optimizers", "geomopt.geometry", "geomopt.linear", "geomopt.render", "geomopt.reconstruct",
-    "geomopt.runs", "sims.thin_shell",
+    "geomopt.runs", "sims.acoustics", "sims.acoustics.auralize", "sims.acoustics.metrics",
+    "sims.acoustics.surrogates", "sims.thin_shell",
 ]  # fmt: skip
 
 

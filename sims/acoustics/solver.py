@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from copy import copy
 from functools import cached_property
@@ -30,6 +31,7 @@ from sims.acoustics.wall import Wall
 ORDERS = range(1, 7)
 LEAST_NODES = 3.0  # per wavelength; below it no order resolves the band
 STEP_SHARE = 0.98  # of the stability limit
+BEYOND_FIT = 1.5  # times the end of the band that a wall was fitted to, its law is a guess
 LOOK_EVERY = 50  # steps between looks at whether the field still is bounded
 GROWTH = 1e3  # a field that is larger than all that came in by this factor is unstable
 
@@ -42,11 +44,12 @@ class Solver:
     """Sound in a room up to `fmax` [Hz]: spectral elements in space, ME4 in time.
 
     order: 1 to 6, of the elements' polynomials on Gauss-Lobatto-Legendre nodes.
-    nodes_per_wavelength: nodes on the wavelength at fmax, at least 3. safe: leave out the term that
-    makes the walls fourth order in time, so that energy cannot grow whatever the walls.
+    nodes_per_wavelength: nodes on the wavelength at fmax, at least 3. safe: walls of
+    second order in time, without the system among their nodes; energy cannot grow either way.
     time_step [s]: None for 0.98 of the stability limit. dtype: float32 or float64.
 
-    Raises InputError for what cannot be used, with the remedy.
+    Raises InputError for what cannot be used, with the remedy. Warns of elements so thin that they
+    set the time step of all others, and of walls that were fitted to a narrower band.
     """
 
     def __init__(
@@ -63,20 +66,21 @@ class Solver:
     ) -> None:
         if not isinstance(room, Room):
             raise InputError(f"room must be a Room, got {type(room).__name__}")
-        if not (math.isfinite(fmax) and fmax > 0):
-            raise InputError(f"fmax must be a frequency above 0 Hz, got {fmax}")
+        fmax = _number("fmax", fmax, "Hz")
         if order not in ORDERS:
             raise InputError(f"order must be a whole number from 1 to 6, got {order}")
-        if not LEAST_NODES <= nodes_per_wavelength < math.inf:
+        nodes_per_wavelength = _number("nodes_per_wavelength", nodes_per_wavelength, "nodes")
+        if not nodes_per_wavelength >= LEAST_NODES:
             raise InputError(
                 f"nodes_per_wavelength must be at least {LEAST_NODES:g} for the band up to "
                 f"{fmax:g} Hz (6 at order 4, 10 and more at order 1), got {nodes_per_wavelength}"
             )
         if dtype not in (torch.float32, torch.float64):
             raise InputError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
-        self.room, self.fmax, self.order = room, float(fmax), order
+        self.room, self.fmax, self.order = room, fmax, order
         self.nodes_per_wavelength, self.safe, self.dtype = nodes_per_wavelength, safe, dtype
-        self.device = torch.device(device)
+        self.device = _device(device)
+        _warn_of_narrow_fits(room, fmax)
         self.largest = order * SPEED_OF_SOUND / (fmax * nodes_per_wavelength)
         self.space: Space = space_of(room, self.largest, order, dtype, self.device)
         self.boundary = boundary_of(self.space.faces, room.patches, len(NAMES))
@@ -92,8 +96,7 @@ class Solver:
 
     def steps(self, duration: float) -> int:
         """How many steps cover a duration [s]."""
-        if not (math.isfinite(duration) and duration > 0):
-            raise InputError(f"duration must be above 0 s, got {duration}")
+        duration = _number("duration", duration, "s")
         return math.ceil(duration / self.time_step - 1e-9)
 
     def times(self, duration: float) -> Tensor:
@@ -222,7 +225,9 @@ class Solver:
         """The same elements in float64: a point is too sharp to be spread out in float32."""
         if self.dtype == torch.float64 or isinstance(self.space, Hexahedra):
             return self.space
-        return space_of(self.room, self.largest, self.order, torch.float64, self.device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what there is to warn of was said before
+            return space_of(self.room, self.largest, self.order, torch.float64, self.device)
 
     def _emission(self, source: Emission, steps: int) -> tuple[Tensor, Stencils, float]:
         h = self.time_step
@@ -253,6 +258,35 @@ class Solver:
 
     def _stiffest_element(self) -> str:
         return self.space.element_of_node(stiffest_node(self.space, self.dtype))
+
+
+def _number(name: str, value: Any, unit: str) -> float:
+    """A finite number above 0."""
+    number = as_tensor(name, value, f"a number [{unit}]", dtype=torch.float64)
+    if number.ndim or not 0 < float(number) < math.inf:
+        raise InputError(f"{name} must be a finite number above 0 {unit}, got {value!r}")
+    return float(number)
+
+
+def _device(device: torch.device | str) -> torch.device:
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"device must be 'cpu' or 'cuda', got {device!r}") from error
+    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    if found.type not in there:
+        raise InputError(f"device must be one of {', '.join(there)}, got {device!r}")
+    return found
+
+
+def _warn_of_narrow_fits(room: Room, fmax: float) -> None:
+    for name, wall in room.walls.items():
+        if wall.fit_error is not None and fmax > BEYOND_FIT * wall.fit_error.band[1]:
+            warnings.warn(
+                f"the wall of {name!r}, {wall!r}, was fitted to a band that ends well below "
+                f"fmax = {fmax:g} Hz: what it does above is a guess",
+                stacklevel=3,
+            )
 
 
 def peak_error(found: Tensor, exact: Tensor) -> tuple[float, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from geomopt.errors import InputError
@@ -11,6 +13,7 @@ from sims.acoustics.room import Bricks, Room
 from sims.acoustics.room import Hexahedra as HexahedralShape
 from sims.acoustics.space import Space
 
+THIN = 0.1  # of the other edges
 TOO_COARSE = 2.0  # times the edge that was asked for: 3 of the usual 6 nodes per wavelength
 
 
@@ -23,7 +26,9 @@ def space_of(
     """
     shape = room.shape
     if isinstance(shape, Bricks):
-        return Lattice(shape.air, shape.furniture, largest, order, dtype, device)
+        lattice = Lattice(shape.air, shape.furniture, largest, order, dtype, device)
+        _warn_of_thin_elements(lattice, largest)
+        return lattice
     if not isinstance(shape, HexahedralShape):
         from sims.acoustics.hexahedral_mesh import hexahedral_mesh_of
 
@@ -36,6 +41,18 @@ def space_of(
             f"order, the longest is {longest:.4g} m: refine them, or lower fmax"
         )
     return Hexahedra(shape.vertices.to(device), shape.hexahedra.to(device), order)
+
+
+def _warn_of_thin_elements(lattice: Lattice, largest: float) -> None:
+    for axis, edges in zip("xyz", lattice.grid.edges(), strict=True):
+        thinnest = float(edges.min())
+        if thinnest < THIN * min(largest, float(edges.max())):
+            warnings.warn(
+                f"corners of bricks or furniture are {thinnest:.3g} m apart along {axis}, where "
+                f"{float(edges.max()):.3g} m would do: so thin an element sets a time step about "
+                f"{float(edges.max()) / thinnest:.0f} times smaller; bring them in line",
+                stacklevel=4,
+            )
 
 
 def longest_edge(shape: HexahedralShape) -> float:

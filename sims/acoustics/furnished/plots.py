@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -21,7 +22,9 @@ def draw_traces(path: Path, title: str, times: Tensor, traces: Mapping[str, Tens
     for place, (name, trace) in enumerate(traces.items()):
         style = "-" if place == 0 else "--"
         colour = COLOURS[place % len(COLOURS)]
-        axes.plot(1e3 * times, trace.double(), style, color=colour, lw=1.3, label=name)
+        axes.plot(
+            1e3 * times.numpy(), trace.double().numpy(), style, color=colour, lw=1.3, label=name
+        )
     axes.legend(fontsize=8)
     _save(figure, path)
 
@@ -48,18 +51,26 @@ def draw_decays(path: Path, rate: float, traces: Mapping[str, Tensor]) -> None:
         begin = int(onset(trace.double()))
         curve = schroeder_curve(trace.double()[begin:])
         times = np.arange(len(curve)) / rate
-        axes.plot(times, curve, color=COLOURS[place % 4], lw=1.3, label=name)
+        axes.plot(times, curve.numpy(), color=COLOURS[place % 4], lw=1.3, label=name)
     axes.set_ylim(FLOOR, 2)
     axes.legend(fontsize=8)
     _save(figure, path)
 
 
-def draw_spectrogram(path: Path, title: str, times: Tensor, frequencies: Tensor, level: Tensor):
+def draw_spectrogram(
+    path: Path, title: str, times: Tensor, frequencies: Tensor, level: Tensor
+) -> None:
     """Level (F, T) [dB] over frequencies (F,) [Hz] and times (T,) [s]."""
     figure, axes = _figure(title, "time [s]", "frequency [Hz]", (7.4, 3.8))
     ceiling = float(level.max())
     drawn = axes.pcolormesh(
-        times, frequencies, level, vmin=ceiling + FLOOR, vmax=ceiling, shading="auto", cmap="magma"
+        times.numpy(),
+        frequencies.numpy(),
+        level.numpy(),
+        vmin=ceiling + FLOOR,
+        vmax=ceiling,
+        shading="auto",
+        cmap="magma",
     )
     axes.set_yscale("symlog", linthresh=500)
     axes.set_ylim(0, float(frequencies.max()))
@@ -67,7 +78,7 @@ def draw_spectrogram(path: Path, title: str, times: Tensor, frequencies: Tensor,
     _save(figure, path)
 
 
-def _figure(title: str, across: str, up: str, size: tuple[float, float]):
+def _figure(title: str, across: str, up: str, size: tuple[float, float]) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=110, layout="constrained")
@@ -79,6 +90,6 @@ def _figure(title: str, across: str, up: str, size: tuple[float, float]):
     return figure, axes
 
 
-def _save(figure, path: Path) -> None:
+def _save(figure: Any, path: Path) -> None:
     with replacing(path) as draft:
         figure.savefig(draft)

@@ -54,7 +54,7 @@ class FurnishedRoom:
     fmax [Hz]: band of the solver. impedance [Pa s/m]: of the hard walls and the furniture.
     flow_resistivity [Pa s/m²], thickness [m]: of the porous layer on the ceiling. duration [s]: of
     the responses that the surrogate learns. training_seconds: processor time for the surrogate.
-    signal: what is heard, one of click, burst, melody, speech. frames: of the viewer.
+    signal: what is heard, one of click, burst, melody, speech. snapshots: frames of the viewer.
     """
 
     fmax: float = 500.0
@@ -64,15 +64,15 @@ class FurnishedRoom:
     duration: float = 0.06
     training_seconds: float = 60.0
     signal: str = "speech"
-    frames: int = 60
+    snapshots: int = 60
 
     def __post_init__(self) -> None:
         if self.signal not in SIGNALS:
             raise InputError(f"signal must be one of {', '.join(SIGNALS)}, got {self.signal!r}")
         if not self.training_seconds > 0:
             raise InputError(f"training_seconds must be above 0, got {self.training_seconds}")
-        if self.frames < 2:
-            raise InputError(f"frames must be at least 2, got {self.frames}")
+        if self.snapshots < 2:
+            raise InputError(f"snapshots must be at least 2, got {self.snapshots}")
 
     def plan(self, device: torch.device, seed: int) -> Mapping[str, Case]:
         """The cases in their order; raises InputError for settings that a room cannot have."""
@@ -138,10 +138,9 @@ class _Work:
         emission, duration = self._emission(), 1.6 * settings.duration
         sheets = {
             "walls": views.walls_of(solver),
-            "level": views.slice_of(solver, 2, 1.2 + 1e-6),
-            "upright": views.slice_of(solver, 1, 1.2 + 1e-6),
+            "level": views.slice_of(solver, 2, EARS[0][2]),
         }
-        every = max(1, solver.steps(duration) // settings.frames)
+        every = max(1, solver.steps(duration) // settings.snapshots)
         kept: list[tuple[int, Tensor]] = []
 
         def watch(step: int, field: Tensor, _: Tensor) -> None:
@@ -149,7 +148,7 @@ class _Work:
                 kept.append((step, field.clone()))
 
         solver.simulate(emission, [EARS[0]], duration, watch=watch)
-        largest = 0.35 * float(torch.stack([field.abs().max() for _, field in kept]).max())
+        largest = 0.15 * float(torch.stack([field.abs().max() for _, field in kept]).max())
         times = torch.tensor([step * solver.time_step for step, _ in kept], dtype=torch.float64)
         where, _ = emission.at(times)
         frames = folder / FRAMES

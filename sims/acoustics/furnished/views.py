@@ -16,7 +16,6 @@ from sims.acoustics.solver import Solver
 from sims.acoustics.spectral import element
 
 SEEN = ("left", "back", "floor", "furniture")  # the other walls would hide what is inside
-CUT = 1e-6  # m, from a slice to the walls that it would touch
 
 
 @dataclass(frozen=True, eq=False)

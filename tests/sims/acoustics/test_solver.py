@@ -88,3 +88,12 @@ def test_positions_on_a_wall_are_heard_and_outside_are_refused():
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(InputError, match=message):
         cube(Wall.rigid(), **settings)
+
+
+def test_thin_elements_and_narrow_fits_are_warned_of():
+    sliver = Room.bricks([((0, 0, 0), (1, 1, 1)), ((0, 0, 0), (1.01, 0.5, 1))], Wall.rigid())
+    with pytest.warns(UserWarning, match=r"0\.01 m apart along x"):
+        Solver(sliver, fmax=200.0)
+    wall = Wall.from_absorption([63.0, 125.0], [0.1, 0.2])
+    with pytest.warns(UserWarning, match="fitted to a band"):
+        cube(wall, fmax=400.0)
