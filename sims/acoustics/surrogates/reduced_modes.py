@@ -23,8 +23,8 @@ from sims.acoustics.air import SPEED_OF_SOUND
 from sims.acoustics.lattice import Lattice
 from sims.acoustics.space import Space
 
-BLOCK = 48  # vectors of a Lanczos step
-RESIDUAL = 1e-5  # of A φ - ω² φ, over the highest ω²
+BLOCK = 32  # vectors of a Lanczos step
+RESIDUAL = 1e-4  # of an eigenvector of the inverse, relative to its eigenvalue
 STILL = 1e-5  # of the highest frequency; below it a mode does not oscillate
 SHIFT = 0.02  # of the highest ω², added to A so that it has an inverse
 
@@ -159,12 +159,11 @@ class SparseOperator:
     def modes(self) -> Modes:
         """See `Operator`."""
         below = self._solver.factorise(self._shifted(-1.0)).negative_pivots
-        found = _lanczos(
-            self._factor.solve, self._scaled, len(self.root), below, RESIDUAL * self.highest**2
-        )
+        inverse, vectors = _lanczos(self._factor.solve, len(self.root), below)
+        squared = 1 / inverse - SHIFT * self.highest**2
         shapes = self.mass.new_zeros(len(self.mass), below)
-        shapes[self.nodes] = found[1] / self.root[:, None]
-        return Modes(_frequencies(found[0], self.highest), shapes)
+        shapes[self.nodes] = vectors / self.root[:, None]
+        return Modes(_frequencies(squared, self.highest), shapes)
 
     def rest(self, loads: Tensor) -> Tensor:
         """See `Operator`."""
@@ -192,38 +191,40 @@ class SparseOperator:
         return torch.from_numpy(self.pattern.matrix(self.values) @ vectors.numpy())
 
 
-def _lanczos(
-    solve: Callable[[Tensor], Tensor],
-    product: Callable[[Tensor], Tensor],
-    size: int,
-    count: int,
-    allowed: float,
-) -> tuple[Tensor, Tensor]:
-    """The lowest `count` eigenvalues (count,) and orthonormal vectors (size, count).
-
-    The Krylov space of the inverse on a random block, all of it kept orthogonal, until every
-    wanted vector has a residual of at most `allowed`.
+def _lanczos(solve: Callable[[Tensor], Tensor], size: int, count: int) -> tuple[Tensor, Tensor]:
+    """The largest `count` eigenvalues (count,), falling, and orthonormal vectors (size, count) of a
+    positive definite operator: block Lanczos from a random block, kept orthogonal throughout.
     """
     generator = torch.Generator().manual_seed(0)
-    block = torch.randn(size, min(BLOCK, size), generator=generator, dtype=torch.float64)
-    basis = torch.zeros(size, 0, dtype=torch.float64)
-    image = basis
+    most = size // BLOCK * BLOCK
+    if most < count + BLOCK:
+        values, vectors = torch.linalg.eigh(solve(torch.eye(size, dtype=torch.float64)))
+        return values.flip(0)[:count], vectors.flip(1)[:, :count]
+    block = torch.randn(size, BLOCK, generator=generator, dtype=torch.float64)
+    blocks = [torch.linalg.qr(block)[0]]
+    columns: list[Tensor] = []
     enough = count + count // 2
     while True:
-        for _ in range(2):  # twice is enough (Parlett)
-            block = block - basis @ (basis.T @ block)
-            block = torch.linalg.qr(block)[0]
-        basis = torch.cat([basis, block], 1)
-        image = torch.cat([image, product(block)], 1)
-        if basis.shape[1] >= min(enough, size):
-            values, mix = torch.linalg.eigh(basis.T @ image)
-            values, mix = values[:count], mix[:, :count]
-            vectors = basis @ mix
-            residual = (image @ mix - vectors * values).norm(dim=0).max()
-            if residual <= allowed or basis.shape[1] >= size:
-                return values, vectors
-            enough = basis.shape[1] + max(2 * BLOCK, count // 5)
-        block = solve(block)[:, : size - basis.shape[1]]
+        image = solve(blocks[-1])
+        shares = image.new_zeros(len(blocks), BLOCK, BLOCK)
+        for _ in range(2):  # twice is enough (Parlett, The Symmetric Eigenvalue Problem, 6.9)
+            for share, earlier in zip(shares, blocks, strict=True):
+                part = earlier.T @ image
+                image -= earlier @ part
+                share += part
+        columns.append(shares.flatten(0, 1))
+        block, beyond = torch.linalg.qr(image)
+        width = BLOCK * len(blocks)
+        if width >= min(enough, most):
+            padded = [torch.nn.functional.pad(c, (0, 0, 0, width - len(c))) for c in columns]
+            # the upper triangle is what was found; the lower one is its mirror image
+            values, mix = torch.linalg.eigh(torch.cat(padded, 1), UPLO="U")
+            values, mix = values.flip(0)[:count], mix.flip(1)[:, :count]
+            residual = ((beyond @ mix[-BLOCK:]).norm(dim=0) / values).max()
+            if residual <= RESIDUAL or width >= most:
+                return values, torch.cat(blocks, 1) @ mix
+            enough = width + max(2 * BLOCK, count // 8)
+        blocks.append(block)
 
 
 def _frequencies(squared: Tensor, highest: float) -> Tensor:

@@ -20,6 +20,7 @@ CUBE = (2.0, 2.0, 2.0)
 SOURCE = (0.7, 0.9, 1.1)
 MIDDLE = (1.0, 0.9, 1.1)  # two widths from the walls: a pulse that they touch rings above its band
 RECEIVERS = [(1.5, 1.3, 0.6), (0.4, 1.6, 1.5), (1.66256893, 1.61655235, 1.64047122)]
+HARD = dict.fromkeys(("left", "right", "front", "back", "floor", "ceiling"), Wall.impedance(7400.0))
 L_SHAPE = [((0.0, 0.0, 0.0), (2.0, 1.0, 1.0)), ((0.0, 1.0, 0.0), (1.0, 2.0, 1.0))]
 DURATION = 0.05
 
@@ -64,12 +65,11 @@ def test_a_rigid_cube_at_500_hz_agrees_with_the_sum_of_images():
 @pytest.mark.parametrize(
     ("wall", "most"),
     [
-        (Wall.impedance(7400.0), 0.015),
         (Wall.impedance(411.6), 0.025),
-        (Wall(torch.tensor([[0.0, 2.0, 4e3]])), 0.015),
-        (Wall(torch.tensor([[0.0, 0.0, 2e4]])), 0.025),
+        ({**HARD, "floor": Wall(torch.tensor([[0.0, 2.0, 4e3]]))}, 0.015),
+        ({**HARD, "floor": Wall(torch.tensor([[0.0, 0.0, 2e4]]))}, 0.015),
     ],
-    ids=["hard", "as soft as air", "foam", "springs"],
+    ids=["as soft as air", "hard with foam", "hard with springs"],
 )
 def test_absorbing_walls_agree_with_the_solver(wall, most):
     """Rigid modes and what walls press into the air; relative L2."""
@@ -126,7 +126,7 @@ def test_the_sparse_operator_finds_the_modes_of_a_box():
     highest = 2 * math.pi * 300.0
     found = SparseOperator(solver.space, highest).modes()
     exact = reduced_model(solver, cutoff=1.5).modes
-    assert torch.allclose(found.frequency, exact.frequency, rtol=1e-9, atol=1e-6 * highest)
+    assert torch.allclose(found.frequency, exact.frequency, rtol=1e-6, atol=1e-6 * highest)
 
 
 @pytest.mark.parametrize(("wall", "most"), [(Wall.rigid(), 0.02), (Wall.impedance(2000.0), 0.03)])
