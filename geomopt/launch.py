@@ -119,11 +119,58 @@ def _layout(shape: torch.Size, strides: tuple[int, ...], size: int, rank: int) -
     return bytes(_descriptor()(0, 0, rank, shape, [size * stride for stride in strides]))
 
 
+class Commands:
+    """Launches in their order, to be made again on the same memory at a fraction of the cost.
+
+    Whoever runs them keeps the tensors alive that they were made with. Made by `recorded`.
+    """
+
+    def __init__(self) -> None:
+        self._made: list[list[Any]] = []
+
+    def add(self, parts: list[Any]) -> None:
+        """Append a launch, in parts that may run side by side on CPU, and make it."""
+        self._made.append(parts)
+        _run(parts)
+
+    def run(self) -> None:
+        """Make all launches again."""
+        for parts in self._made:
+            _run(parts)
+
+
+def _run(parts: list[Any]) -> None:
+    if len(parts) == 1:
+        command = parts[0]
+        if command.device.is_cuda:
+            command.launch(wp.stream_from_torch(torch.cuda.current_stream()))
+        else:
+            command.launch()
+        return
+    jobs = [_pool().submit(command.launch) for command in parts]
+    for job in jobs:
+        job.result()
+
+
+@contextmanager
+def recorded() -> Iterator[Commands]:
+    """Record the launches of this thread inside the block, which are made as well."""
+    outer, commands = _recorded.commands, Commands()
+    _recorded.commands = commands
+    try:
+        yield commands
+    finally:
+        _recorded.commands = outer
+
+
 class _Recorded(threading.local):
-    """The launches of each kernel on CPU that a thread has made, to be made again."""
+    """The launches of each kernel on CPU that a thread has made, to be made again, and where those
+    that it makes now are kept.
+    """
 
     def __init__(self) -> None:
         self.launches: dict[Any, Any] = {}
+        self.commands: Commands | None = None
 
 
 _recorded = _Recorded()
@@ -144,6 +191,10 @@ def _on_cpu(kernel: Any, count: int, arguments: Sequence[Any]) -> None:
             else:
                 recorded.set_param_at_index(place, value)
     recorded.launch()
+
+
+def _command(kernel: Any, count: int, arguments: Sequence[Any], device: Any) -> Any:
+    return wp.launch(kernel, count, inputs=arguments, device=device, record_cmd=True)
 
 
 def _device(arguments: Sequence[Any]) -> torch.device:
@@ -176,6 +227,11 @@ def launch(
     device = _device([*inputs, *outputs])
     given = [_argument(value) for value in inputs]
     made = [_argument(value) for value in outputs]
+    commands = _recorded.commands
+    if device.type == "cuda" and commands is not None:
+        where = wp.device_from_torch(device)
+        commands.add([_command(kernel, count, [0, *given, *made], where)])
+        return
     if device.type == "cuda":
         stream = wp.stream_from_torch(torch.cuda.current_stream(device))
         wp.launch(
@@ -187,11 +243,17 @@ def launch(
             stream=stream,
         )
         return
-    parts = min(torch.get_num_threads(), count // grain) if split else 1
-    if parts < 2:
+    parts = max(1, min(torch.get_num_threads(), count // grain)) if split else 1
+    bounds = [count * part // parts for part in range(parts + 1)]
+    if commands is not None:
+        ranges = [(start, stop - start) for start, stop in pairwise(bounds)]
+        commands.add(
+            [_command(kernel, size, [start, *given, *made], "cpu") for start, size in ranges]
+        )
+        return
+    if parts == 1:
         _on_cpu(kernel, count, [0, *given, *made])
         return
-    bounds = [count * part // parts for part in range(parts + 1)]
     jobs = [
         _pool().submit(_on_cpu, kernel, stop - start, [start, *given, *made])
         for start, stop in pairwise(bounds)

@@ -6,7 +6,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from geomopt.launch import Vectors, launch
+from geomopt.launch import Vectors, launch, recorded
 
 
 @wp.kernel(enable_backward=False)
@@ -52,3 +52,17 @@ def test_threads_launch_one_kernel_at_once() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(right, range(200)))
+
+
+def test_recorded_launches_are_made_again_on_what_their_tensors_hold_by_then() -> None:
+    points = torch.randn(600, 3, dtype=torch.float64)
+    rows, result = torch.zeros_like(points), torch.zeros(600, dtype=torch.float64)
+    with recorded() as commands:
+        launch(weigh, 600, [Vectors(points), rows, 2.0, 1], [result], split=True, grain=100)
+        launch(weigh, 600, [Vectors(points), result[:, None].expand(-1, 3), 0.0, 0], [rows[:, 1]])
+    assert torch.equal(result, 2 * points[:, 1])
+    points.mul_(3)
+    launch(weigh, 600, [Vectors(points), rows, 5.0, 2], [torch.zeros_like(result)])  # in between
+    before = rows[:, 1].clone()
+    commands.run()
+    assert torch.allclose(result, 2 * points[:, 1] + before)
