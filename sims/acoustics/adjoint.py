@@ -120,7 +120,7 @@ class _Heard(torch.autograd.Function):
         listeners = Listeners.of(run.receivers, run.space.mass)
         kept = Kept(wanted.walls, listeners.nodes.long() if wanted.weights else None, fields)
         nodes, size = len(run.initial), run.initial.element_size()
-        working = 4 * nodes + 8 * len(run.walls.strength) * run.walls.most
+        working = 4 * nodes + 10 * len(run.walls.strength) * run.walls.most
         if fields:
             working += 2 * nodes + cast(Hexahedra, run.space).metric.numel()
         if memory is None:

@@ -1,10 +1,10 @@
 """Kernels of the reverse sweep; see `adjoint` for the scheme that they transpose.
 
 Those of the walls are C++ loops over `span` nodes a thread, see `boundary_kernels`. A branch steps
-its flow v and spring s by v+ = keep v + relax s + yield x, s+ = s + dt (v+ + v)/2, of an input x;
-its output is (v+ + v)/2. `branches` holds half the weight, keep, relax and yield of each. `filters`
-holds, at entry * most + branch, v and s of the filter of the adjoint force, and of a second one
-that takes the output of the first.
+its flow v, spring s and drag u by v+ = keep v + relax s + drag u + yield x, s+ = s + dt (v+ + v)/2,
+u+ = SLACK u + PULL (v+ + v), of an input x; its output is (v+ + v)/2. `steps` holds half the
+weight, keep, relax, yield and drag of each. `filters` holds, at entry * most + branch, v, s and u
+of the filter of the adjoint force, and of a second one that takes the output of the first.
 """
 
 from functools import cache
@@ -14,6 +14,7 @@ import torch
 import warp as wp
 
 from geomopt.launch import warp_scalar
+from sims.acoustics.boundary_kernels import spell
 
 # (1 + G T) rho = right at each node; rho starts extrapolated. The last one is handed on
 DRIVE = """
@@ -24,11 +25,12 @@ DRIVE = """
         for (int entry = starts.data[node]; entry < starts.data[node + 1]; ++entry) {
             const int first = branch_starts.data[surface.data[entry]];
             const int count = branch_starts.data[surface.data[entry] + 1] - first;
-            const REAL* kept = filters.data + 4 * entry * most;
+            const REAL* kept = filters.data + 6 * entry * most;
             REAL sum = 0;
             for (int branch = 0; branch < count; ++branch) {
-                const REAL* of = branches.data + 4 * (first + branch);
-                sum += of[0] * ((1 + of[1]) * kept[4 * branch] + of[2] * kept[4 * branch + 1]);
+                const REAL* of = steps.data + 5 * (first + branch);
+                sum += of[0] * ((1 + of[1]) * kept[0] + of[2] * kept[1] + of[4] * kept[2]);
+                kept += 6;
             }
             driven += strength.data[entry] * sum;
         }
@@ -39,7 +41,8 @@ DRIVE = """
     }
 """
 # the field at each node with rho in it, and the filters a step on. Sums over time, with the rate of
-# the pressure: of the first filter's output, and of the second's v+ - v, v+ + v and s+ + s
+# the pressure: of the first filter's output, and of the second's v+ - v, twice its resistance over
+# E, and s+ + s
 CLOSE = """
     for (int node = begin; node < end; ++node) {
         const int place = nodes.data[node];
@@ -52,23 +55,28 @@ CLOSE = """
             const int first = branch_starts.data[surface.data[entry]];
             const int count = branch_starts.data[surface.data[entry] + 1] - first;
             for (int branch = 0; branch < count; ++branch) {
-                const REAL* of = branches.data + 4 * (first + branch);
-                REAL* kept = filters.data + 4 * (entry * most + branch);
-                const REAL next = of[1] * kept[0] + of[2] * kept[1] + of[3] * force;
+                const REAL* of = steps.data + 5 * (first + branch);
+                REAL* kept = filters.data + 6 * (entry * most + branch);
+                const REAL next = of[1] * kept[0] + of[2] * kept[1] + of[4] * kept[2]
+                    + of[3] * force;
                 const REAL output = (next + kept[0]) / 2;
                 kept[0] = next;
                 kept[1] += time_step * output;
+                kept[2] = REAL(SLACK) * kept[2] + REAL(2 * PULL) * output;
                 if (!summed)
                     continue;
                 REAL* sum = sums.data + 4 * (entry * most + branch);
-                const REAL after = of[1] * kept[2] + of[2] * kept[3] + of[3] * output;
-                const REAL spring = kept[3] + time_step / 2 * (after + kept[2]);
+                const REAL after = of[1] * kept[3] + of[2] * kept[4] + of[4] * kept[5]
+                    + of[3] * output;
+                const REAL spring = kept[4] + time_step / 2 * (after + kept[3]);
+                const REAL drag = REAL(SLACK) * kept[5] + REAL(PULL) * (after + kept[3]);
                 sum[0] += rate * output;
-                sum[1] += rate * (after - kept[2]);
-                sum[2] += rate * (after + kept[2]);
-                sum[3] += rate * (spring + kept[3]);
-                kept[2] = after;
-                kept[3] = spring;
+                sum[1] += rate * (after - kept[3]);
+                sum[2] += rate * (REAL(2 * MASS) * (after - kept[3]) + drag + kept[5]);
+                sum[3] += rate * (spring + kept[4]);
+                kept[3] = after;
+                kept[4] = spring;
+                kept[5] = drag;
             }
         }
         latest.data[node + size] = latest.data[node];
@@ -102,7 +110,7 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
             total += weights[entry] * residual[step, receivers[entry]]
         field[nodes[row]] = field[nodes[row]] + total
 
-    @wp.func_native(snippet=DRIVE.replace("REAL", spelled))
+    @wp.func_native(snippet=spell(DRIVE, spelled))
     def drive_all(
         begin: int,
         end: int,
@@ -112,7 +120,7 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
         starts: wp.array(dtype=wp.int32),
         surface: wp.array(dtype=wp.int32),
         branch_starts: wp.array(dtype=wp.int32),
-        branches: wp.array2d(dtype=real),
+        steps: wp.array2d(dtype=real),
         time_step: real,
         fraction: real,
         strength: wp.array(dtype=real),
@@ -127,7 +135,7 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
         change: wp.array(dtype=real),
     ): ...
 
-    @wp.func_native(snippet=CLOSE.replace("REAL", spelled))
+    @wp.func_native(snippet=spell(CLOSE, spelled))
     def close_all(
         begin: int,
         end: int,
@@ -137,7 +145,7 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
         starts: wp.array(dtype=wp.int32),
         surface: wp.array(dtype=wp.int32),
         branch_starts: wp.array(dtype=wp.int32),
-        branches: wp.array2d(dtype=real),
+        steps: wp.array2d(dtype=real),
         time_step: real,
         fraction: real,
         acceleration: wp.array(dtype=real),
@@ -160,7 +168,7 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
         starts: wp.array(dtype=wp.int32),
         surface: wp.array(dtype=wp.int32),
         branch_starts: wp.array(dtype=wp.int32),
-        branches: wp.array2d(dtype=real),
+        steps: wp.array2d(dtype=real),
         time_step: real,
         fraction: real,
         strength: wp.array(dtype=real),
@@ -178,7 +186,7 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
         begin = (first + wp.tid()) * span
         drive_all(
             begin, wp.min(begin + span, count), count, most, nodes, starts, surface,
-            branch_starts, branches, time_step, fraction, strength, gain, field, acceleration,
+            branch_starts, steps, time_step, fraction, strength, gain, field, acceleration,
             filters, latest, previous, right, rho, change,
         )  # fmt: skip
 
@@ -192,7 +200,7 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
         starts: wp.array(dtype=wp.int32),
         surface: wp.array(dtype=wp.int32),
         branch_starts: wp.array(dtype=wp.int32),
-        branches: wp.array2d(dtype=real),
+        steps: wp.array2d(dtype=real),
         time_step: real,
         fraction: real,
         acceleration: wp.array(dtype=real),
@@ -208,7 +216,7 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
         begin = (first + wp.tid()) * span
         close_all(
             begin, wp.min(begin + span, count), count, most, nodes, starts, surface,
-            branch_starts, branches, time_step, fraction, acceleration, rho, summed, rates, field,
+            branch_starts, steps, time_step, fraction, acceleration, rho, summed, rates, field,
             filters, latest, sums,
         )  # fmt: skip
 

@@ -3,12 +3,16 @@
 The loops are written in C++, since Warp's own array access costs several times the arithmetic. A
 branch w / (D s + E + F/s) is stepped by the trapezoidal rule, its flow q at half steps:
 
-    q⁺ = keep q + relax r + rate yield,  r⁺ = r + dt/2 (q⁺ + q)
+    q⁺ = keep q + relax r + drag u + rate yield,  r⁺ = r + dt/2 (q⁺ + q)
+    u⁺ = (√3 - 2) u + (3 - √3)/2 (q⁺ + q)
 
-with yield = 1 / (D/dt + E/2 + F dt/4), keep = (D/dt - E/2 - F dt/4) yield and relax = -F yield. A
-resistance alone has no state: its flow is rate / E, and keep = 0.
+The rule and the centred rate together leave springs right to fourth order, and resistances wrong by
+(w dt)²/12. So E is E / (1 + s τ) + E s τ here, τ = dt/√12: a resistance beside a spring that u
+stands for, and a mass, which as a whole is passive and is E (1 + (s dt)²/12) to third order. See
+`marching.steps_of` for the numbers.
 """
 
+import math
 from functools import cache
 from typing import Any
 
@@ -16,6 +20,9 @@ import torch
 import warp as wp
 
 from geomopt.launch import warp_scalar
+
+# u+ = SLACK u + PULL (q+ + q), and τ/dt
+SLACK, PULL, MASS = math.sqrt(3.0) - 2.0, (3.0 - math.sqrt(3.0)) / 2.0, math.sqrt(3.0) / 6.0
 
 # (1 + G T) phi = right at each node, from its branches and p*; phi starts extrapolated
 DRIVE = """
@@ -26,11 +33,12 @@ DRIVE = """
             const int count = branch_starts.data[surface.data[entry] + 1] - first;
             const REAL* q = flow.data + entry * most;
             const REAL* r = spring.data + entry * most;
+            const REAL* u = drag.data + entry * most;
             REAL sum = 0;
             for (int branch = 0; branch < count; ++branch) {
-                const REAL* of = steps.data + 4 * (first + branch);
-                if (of[3] != 0)
-                    sum += of[0] * ((1 + of[1]) * q[branch] + of[2] * r[branch]);
+                const REAL* of = steps.data + 5 * (first + branch);
+                sum += of[0]
+                    * ((1 + of[1]) * q[branch] + of[2] * r[branch] + of[4] * u[branch]);
             }
             driven += strength.data[entry] * sum;
         }
@@ -70,12 +78,14 @@ CLOSE = """
             const int count = branch_starts.data[surface.data[entry] + 1] - first;
             REAL* q = flow.data + entry * most;
             REAL* r = spring.data + entry * most;
+            REAL* u = drag.data + entry * most;
             for (int branch = 0; branch < count; ++branch) {
-                const REAL* of = steps.data + 4 * (first + branch);
-                if (of[3] == 0)
-                    continue;
-                const REAL flowing = of[1] * q[branch] + of[2] * r[branch] + of[3] * rate;
-                r[branch] += time_step / 2 * (flowing + q[branch]);
+                const REAL* of = steps.data + 5 * (first + branch);
+                const REAL flowing = of[1] * q[branch] + of[2] * r[branch] + of[4] * u[branch]
+                    + of[3] * rate;
+                const REAL both = flowing + q[branch];
+                r[branch] += time_step / 2 * both;
+                u[branch] = REAL(SLACK) * u[branch] + REAL(PULL) * both;
                 q[branch] = flowing;
             }
         }
@@ -85,7 +95,6 @@ CLOSE = """
         rates.data[node] = rate;
     }
 """
-
 
 # p <- p* + fraction (A phi) at nodes beside the walls
 SPREAD = """
@@ -98,6 +107,14 @@ SPREAD = """
 """
 
 
+def spell(code: str, real: str) -> str:
+    """C++ with its names of numbers put in."""
+    numbers = {"SLACK": SLACK, "PULL": PULL, "MASS": MASS}
+    for name, meaning in {"REAL": real, **numbers}.items():
+        code = code.replace(name, str(meaning))
+    return code
+
+
 @cache
 def kernels(dtype: torch.dtype) -> Any:
     """The kernels of a step, in their order: `keep`, `drive`, `sweep`, `close` and `spread`."""
@@ -105,7 +122,7 @@ def kernels(dtype: torch.dtype) -> Any:
     home = wp.get_module(f"{__name__}.{dtype}")
     spelled = f"wp::{real.__name__}"
     drive_code, sweep_code, close_code, spread_code = (
-        code.replace("REAL", spelled) for code in (DRIVE, SWEEP, CLOSE, SPREAD)
+        spell(code, spelled) for code in (DRIVE, SWEEP, CLOSE, SPREAD)
     )
 
     @wp.func_native(snippet=drive_code)
@@ -126,6 +143,7 @@ def kernels(dtype: torch.dtype) -> Any:
         before: wp.array(dtype=real),
         flow: wp.array2d(dtype=real),
         spring: wp.array2d(dtype=real),
+        drag: wp.array2d(dtype=real),
         latest: wp.array2d(dtype=real),
         right: wp.array(dtype=real),
         pushes: wp.array(dtype=real),
@@ -171,6 +189,7 @@ def kernels(dtype: torch.dtype) -> Any:
         pressure: wp.array(dtype=real),
         flow: wp.array2d(dtype=real),
         spring: wp.array2d(dtype=real),
+        drag: wp.array2d(dtype=real),
         latest: wp.array2d(dtype=real),
         rates: wp.array(dtype=real),
     ): ...
@@ -217,6 +236,7 @@ def kernels(dtype: torch.dtype) -> Any:
         before: wp.array(dtype=real),
         flow: wp.array2d(dtype=real),
         spring: wp.array2d(dtype=real),
+        drag: wp.array2d(dtype=real),
         latest: wp.array2d(dtype=real),
         right: wp.array(dtype=real),
         pushes: wp.array(dtype=real),
@@ -226,8 +246,8 @@ def kernels(dtype: torch.dtype) -> Any:
         begin = (first + wp.tid()) * span
         drive_all(
             begin, wp.min(begin + span, count), count, most, square, nodes, starts, surface,
-            strength, branch_starts, steps, gain, pressure, before, flow, spring, latest, right,
-            pushes, change,
+            strength, branch_starts, steps, gain, pressure, before, flow, spring, drag, latest,
+            right, pushes, change,
         )  # fmt: skip
 
     @wp.kernel(module=home, enable_backward=False)
@@ -276,6 +296,7 @@ def kernels(dtype: torch.dtype) -> Any:
         pressure: wp.array(dtype=real),
         flow: wp.array2d(dtype=real),
         spring: wp.array2d(dtype=real),
+        drag: wp.array2d(dtype=real),
         latest: wp.array2d(dtype=real),
         rates: wp.array(dtype=real),
     ):
@@ -284,7 +305,7 @@ def kernels(dtype: torch.dtype) -> Any:
         close_all(
             begin, wp.min(begin + span, count), count, most, nodes, starts, surface,
             branch_starts, steps, row_starts, columns, values, fraction, time_step, pushes, before,
-            pressure, flow, spring, latest, rates,
+            pressure, flow, spring, drag, latest, rates,
         )  # fmt: skip
 
     @wp.kernel(module=home, enable_backward=False)
@@ -313,28 +334,27 @@ def kernels(dtype: torch.dtype) -> Any:
 
 @cache
 def sampling(dtype: torch.dtype) -> Any:
-    """The kernels that emit into the field, record from it, and count the steps."""
+    """The kernels that emit into the field and record from it."""
     real = warp_scalar(dtype)
     home = wp.get_module(f"{__name__}.sampling.{dtype}")
 
     @wp.kernel(module=home, enable_backward=False)
     def emit(
         first: int,
-        clock: wp.array(dtype=wp.int32),
+        step: int,
         nodes: wp.array2d(dtype=wp.int32),
         amounts: wp.array2d(dtype=real),
         acceleration: wp.array(dtype=real),
     ):
         """a <- a + what a moving point adds in this step; its nodes are those of one element."""
         corner = first + wp.tid()
-        step = clock[0] - 1
         i = nodes[step, corner]
         acceleration[i] = acceleration[i] + amounts[step, corner]
 
     @wp.kernel(module=home, enable_backward=False)
     def record(
         first: int,
-        clock: wp.array(dtype=wp.int32),
+        step: int,
         nodes: wp.array2d(dtype=wp.int32),
         weights: wp.array2d(dtype=real),
         pressure: wp.array(dtype=real),
@@ -345,11 +365,6 @@ def sampling(dtype: torch.dtype) -> Any:
         total = real(0.0)
         for corner in range(weights.shape[1]):
             total += weights[receiver, corner] * pressure[nodes[receiver, corner]]
-        out[clock[0] - 1, receiver] = total
+        out[step, receiver] = total
 
-    @wp.kernel(module=home, enable_backward=False)
-    def tick(first: int, clock: wp.array(dtype=wp.int32)):
-        """A step has been taken."""
-        clock[first + wp.tid()] = clock[first + wp.tid()] + 1
-
-    return emit, record, tick
+    return emit, record

@@ -122,7 +122,7 @@ class Recording:
         nodes, count = len(initial), len(walls.nodes)
         heard = 0 if kept.heard is None else len(kept.heard)
         of_step = count * kept.rates + heard * (not kept.fields) + 2 * nodes * kept.fields
-        of_state = 2 * nodes + 2 * count + 2 * len(walls.strength) * walls.most
+        of_state = 2 * nodes + 2 * count + 3 * len(walls.strength) * walls.most
         # to run again takes fields of its own
         fixed, again = 2 * nodes * kept.fields, 3 * nodes
         full = nodes * steps

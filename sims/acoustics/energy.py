@@ -1,10 +1,10 @@
 """The energy that the time loop keeps between rigid walls and cannot add to between passive ones.
 
-    ½ |δp|²/dt² in M T⁻¹ + ½ <pⁿ⁺¹, A pⁿ> in M + ½ Σ c S w (D q² + F r²),   T = 1 - dt²/12 A
+    ½ |δp|²/dt² in M T⁻¹ + ½ <pⁿ⁺¹, A pⁿ> in M + ½ Σ c S w ((D + E τ) q² + F r² + E τ u²)
 
-with δp = pⁿ⁺¹ - pⁿ; see `marching`. In the safe mode walls push on p itself, and what is kept has
-M in place of M T⁻¹ and A T in place of A. Both are ½ |p_t|² + ½ c² |grad p|² over the room, and
-what the walls hold, to second order in dt.
+with δp = pⁿ⁺¹ - pⁿ, T = 1 - dt²/12 A and τ = dt/√12; see `marching`. In the safe mode walls push on
+p itself, and what is kept has M in place of M T⁻¹ and A T in place of A. Both are ½ |p_t|² +
+½ c² |grad p|² over the room, and what the walls hold, to second order in dt.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sims.acoustics.boundary_kernels import MASS
 from sims.acoustics.marching import Motion, Walls
 from sims.acoustics.space import Space
 
@@ -52,7 +53,7 @@ def energy(space: Space, walls: Walls, motion: Motion, time_step: float) -> Ener
     return Energy(
         float(kinetic.sum()) / 2,
         float((mass * now * bent).sum()) / 2,
-        _stored(walls, motion, mass),
+        _stored(walls, motion, mass, time_step),
     )
 
 
@@ -89,8 +90,8 @@ def solved(space: Space, field: Tensor, time_step: float) -> Tensor:
     return solution
 
 
-def _stored(walls: Walls, motion: Motion, mass: Tensor) -> float:
-    """½ Σ c S w (D q² + F r²) over the entries of the walls and their branches."""
+def _stored(walls: Walls, motion: Motion, mass: Tensor, time_step: float) -> float:
+    """What the walls' branches hold, over all entries of the walls."""
     if not len(walls.nodes) or not walls.most:
         return 0.0
     entries = walls.starts.diff().long()
@@ -102,9 +103,11 @@ def _stored(walls: Walls, motion: Motion, mass: Tensor) -> float:
     total = 0.0
     for branch in range(walls.most):
         has = branch < counts
-        weight, inertia, _, spring = table[(first + branch)[has]].unbind(1)
+        weight, inertia, resistance, spring = table[(first + branch)[has]].unbind(1)
+        lag = MASS * time_step * resistance
         flow = motion.walls.flow[has, branch].double()
         displacement = motion.walls.spring[has, branch].double()
-        held = weight * (inertia * flow**2 + spring * displacement**2)
+        drag = motion.walls.drag[has, branch].double()
+        held = weight * ((inertia + lag) * flow**2 + spring * displacement**2 + lag * drag**2)
         total += float((area[has] * held).sum()) / 2
     return total

@@ -4,11 +4,12 @@
     p* = 2 pⁿ - pⁿ⁻¹ + dt² a - dt⁴/12 A a           as between rigid walls
     pⁿ⁺¹ = p* - T φ,  T = 1 - dt²/12 A              φ = dt² f, zero but at nodes of walls
 
-with the walls' f from the centred rate of p and the branches, stepped by the trapezoidal rule: a
+with the walls' f from the centred rate of p and the branches, stepped by the trapezoidal rule with
+τ = dt/√12 (see `boundary_kernels`; third order, but for masses, which are off by (w dt)²/6): a
 linear system among the walls' nodes, (1 + G T) φ = right, which a few Chebyshev sweeps solve. Since
 T⁻¹ (pⁿ⁺¹ - 2 pⁿ + pⁿ⁻¹) = -dt² (A pⁿ + f), the energy
 
-    ½ |δp|²/dt² in M T⁻¹ + ½ <pⁿ⁺¹, A pⁿ> in M + ½ Σ c S w (D q² + F r²)
+    ½ |δp|²/dt² in M T⁻¹ + ½ <pⁿ⁺¹, A pⁿ> in M + ½ Σ c S w ((D + E τ) q² + F r² + E τ u²)
 
 changes by what resistances take alone, and cannot grow whatever passive walls there are. An f that
 is extrapolated instead grows, in three dimensions even at walls of 18 times the impedance of air.
@@ -23,10 +24,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geomopt.launch import Commands, launch, recorded
+from geomopt.launch import launch
 from sims.acoustics.air import SPEED_OF_SOUND
 from sims.acoustics.boundary import Boundary, Branches
-from sims.acoustics.boundary_kernels import kernels, sampling
+from sims.acoustics.boundary_kernels import MASS, PULL, SLACK, kernels, sampling
 from sims.acoustics.chebyshev import sweeps_for
 from sims.acoustics.coupling import Coupling
 from sims.acoustics.space import Space
@@ -40,10 +41,10 @@ class Walls:
     """What the kernels read of the walls, in the dtype of the run.
 
     nodes: (W,) int32. starts, surface, strength: the entries of each node, see `Boundary`;
-    strength: (K,) c S / M [1/s²]. branch_starts, table: see `Branches`. steps: (B, 4), half the
-    weight, keep, relax and yield of each branch. gain: (W,), G. rows, row_starts, columns, values:
-    see `Coupling`; diagonal: (W,) of A. fraction: dt²/12, or 0 in the safe mode. sweeps: the
-    coefficients of each.
+    strength: (K,) c S / M [1/s²]. branch_starts, table: see `Branches`. steps: (B, 5), half the
+    weight, keep, relax, yield and drag of each branch. gain: (W,), G. rows, row_starts, columns,
+    values: see `Coupling`; diagonal: (W,) of A. fraction: dt²/12, or 0 in the safe mode. sweeps:
+    the coefficients of each.
     """
 
     nodes: Tensor
@@ -122,24 +123,26 @@ def walls_of(
 
 
 def steps_of(table: Tensor, time_step: float) -> Tensor:
-    """What a step does to the states of branches (B, 4), see `boundary_kernels`; zeros where a
-    resistance has no state.
+    """What a step does to the states of branches (B, 4), (B, 5), see `boundary_kernels`.
+
+    With yield = 1 / (D/dt + E (√3/6 + PULL/2) + F dt/4): half the weight; keep, which is
+    (D/dt + E (√3/6 - PULL/2) - F dt/4) yield; relax = -F yield; yield; drag = -E (√3 - 1)/2 yield.
     """
     weight, inertia, resistance, stiffness = table.unbind(1)
-    slow = inertia / time_step + stiffness * time_step / 4
-    whole = slow + resistance / 2
-    kept = (inertia / time_step - resistance / 2 - stiffness * time_step / 4) / whole
-    steps = torch.stack([weight / 2, kept, -stiffness / whole, 1 / whole], 1)
-    return steps * (slow > 0)[:, None]
+    changing = inertia / time_step + MASS * resistance
+    steady = PULL / 2 * resistance + stiffness * time_step / 4
+    answer = 1 / (changing + steady)
+    kept = (changing - steady) * answer
+    drag = -(1 + SLACK) / 2 * resistance * answer
+    return torch.stack([weight / 2, kept, -stiffness * answer, answer, drag], 1)
 
 
 def gains(
     starts: Tensor, surface: Tensor, strength: Tensor, branches: Branches, time_step: float
 ) -> Tensor:
     """G (W,) of each node of the walls: how much of a change of pressure φ answers with."""
-    weight, inertia, resistance, stiffness = branches.table.detach().unbind(1)
-    whole = inertia / time_step + resistance / 2 + stiffness * time_step / 4
-    of_branch = torch.cat([weight.new_zeros(1), (weight / (2 * whole)).cumsum(0)])
+    half_weight, _, _, answer, _ = steps_of(branches.table.detach(), time_step).unbind(1)
+    of_branch = torch.cat([answer.new_zeros(1), (half_weight * answer).cumsum(0)])
     of_surface = of_branch[branches.starts.long()].diff()
     of_entry = torch.cat([strength.new_zeros(1), (strength * of_surface[surface.long()]).cumsum(0)])
     return time_step / 2 * of_entry[starts.long()].diff()
@@ -147,13 +150,14 @@ def gains(
 
 @dataclass(eq=False)
 class WallState:
-    """latest: (2, W), the last two φ, newest first. flow, spring: (K, branches), at half steps. The
-    others, (W,), live within a step.
+    """latest: (2, W), the last two φ, newest first. flow, spring, drag: (K, branches), at half
+    steps. The others, (W,), live within a step.
     """
 
     latest: Tensor
     flow: Tensor
     spring: Tensor
+    drag: Tensor
     before: Tensor
     right: Tensor
     pushes: Tensor
@@ -166,7 +170,7 @@ class WallState:
         """No flow and no force."""
         zeros = walls.strength.new_zeros
         count, entries = len(walls.nodes), len(walls.strength)
-        branches = (zeros(entries, walls.most), zeros(entries, walls.most))
+        branches = (zeros(entries, walls.most) for _ in range(3))
         return cls(zeros(2, count), *branches, *(zeros(count) for _ in range(6)))
 
 
@@ -182,7 +186,7 @@ def close_walls(walls: Walls, state: WallState, pressure: Tensor, time_step: flo
         -(-count // span),
         [
             span, count, walls.most, time_step**2, *entries, walls.strength, *branches, walls.gain,
-            pressure, state.before, state.flow, state.spring, state.latest,
+            pressure, state.before, state.flow, state.spring, state.drag, state.latest,
         ],
         [state.right, state.pushes, state.change],
     )  # fmt: skip
@@ -196,7 +200,7 @@ def close_walls(walls: Walls, state: WallState, pressure: Tensor, time_step: flo
             span, count, walls.most, *entries, *branches, *coupled, walls.fraction, time_step,
             state.pushes, state.before,
         ],
-        [pressure, state.flow, state.spring, state.latest, state.rates],
+        [pressure, state.flow, state.spring, state.drag, state.latest, state.rates],
     )  # fmt: skip
     if walls.fraction:
         given = [span, count, len(walls.rows), walls.rows, *coupled, walls.fraction, state.pushes]
@@ -239,7 +243,6 @@ Watch = Callable[[int, Tensor, Tensor], None]
 # of the initial field, that the first and the third step put in: between rigid walls the start from
 # rest that a mirrored past gives, and everywhere the answer to an impulse, which walls feel too
 KICKS = {0: 0.5, 2: -0.5}
-UNLIKE = 4  # steps after which all are alike, so that their launches can be made again; even
 
 
 @dataclass(eq=False)
@@ -247,12 +250,10 @@ class Motion:
     """The sound after `step` steps, of which the first one leads to time 0: pressure and the one
     before it, (N,), and what moves the walls.
 
-    clock: (1,) int32, the step where kernels read it. acceleration: (N,), that of the step that was
-    taken last, between rigid walls.
+    acceleration: (N,), that of the step that was taken last, between rigid walls.
     """
 
     step: int
-    clock: Tensor
     pressure: Tensor
     previous: Tensor
     acceleration: Tensor
@@ -262,32 +263,23 @@ class Motion:
     def at_rest(cls, like: Tensor, walls: Walls) -> Motion:
         """Silence in a field like (N,)."""
         pressure, previous, acceleration = (torch.zeros_like(like) for _ in range(3))
-        clock = torch.zeros(1, dtype=torch.int32, device=like.device)
-        return cls(0, clock, pressure, previous, acceleration, WallState.at_rest(walls))
+        return cls(0, pressure, previous, acceleration, WallState.at_rest(walls))
 
     def kept(self) -> tuple[Tensor, ...]:
         """Copies of what a later step depends on, for `resumed`."""
         walls = self.walls
-        lasting = self.pressure, self.previous, walls.latest, walls.flow, walls.spring
-        return tuple(tensor.clone() for tensor in lasting)
+        lasting = walls.latest, walls.flow, walls.spring, walls.drag
+        return tuple(tensor.clone() for tensor in (self.pressure, self.previous, *lasting))
 
     @classmethod
     def resumed(cls, step: int, kept: tuple[Tensor, ...], walls: Walls) -> Motion:
         """The motion after `step` steps, of which `kept` was kept."""
         motion = cls.at_rest(kept[0], walls)
         motion.step, motion.pressure, motion.previous = step, kept[0].clone(), kept[1].clone()
-        motion.clock.fill_(step)
         state = motion.walls
-        state.latest, state.flow, state.spring = (tensor.clone() for tensor in kept[2:])
+        lasting = (tensor.clone() for tensor in kept[2:])
+        state.latest, state.flow, state.spring, state.drag = lasting
         return motion
-
-    def turn(self, walls: Walls) -> None:
-        """What a step does to the names of its tensors, after it was made again."""
-        self.pressure, self.previous = self.previous, self.pressure
-        if len(walls.sweeps) % 2:
-            state = self.walls
-            state.pushes, state.updated = state.updated, state.pushes
-        self.step += 1
 
 
 def move(
@@ -302,8 +294,8 @@ def move(
     pressure, previous, acceleration = motion.pressure, motion.previous, motion.acceleration
     space.accelerate(pressure, acceleration)
     if emitted is not None and motion.step:
-        emit, *_ = sampling(pressure.dtype)
-        inputs = [motion.clock, emitted.nodes, emitted.weights]
+        emit, _ = sampling(pressure.dtype)
+        inputs = [motion.step - 1, emitted.nodes, emitted.weights]
         launch(emit, emitted.nodes.shape[1], inputs, [acceleration])
     keep, *_ = kernels(pressure.dtype)
     launch(keep, len(walls.nodes), [walls.nodes, previous], [motion.walls.before])
@@ -312,8 +304,6 @@ def move(
         previous.add_(initial, alpha=KICKS[motion.step])
     if len(walls.nodes):
         close_walls(walls, motion.walls, previous, time_step)
-    *_, tick = sampling(pressure.dtype)
-    launch(tick, 1, [], [motion.clock])
     motion.previous, motion.pressure = pressure, previous
     motion.step += 1
 
@@ -336,29 +326,16 @@ def march(
     each step with its number, the new field and the one before; follow: before the first step,
     which leads to time 0, and after each with all that moves.
     """
-    _, record, _ = sampling(initial.dtype)
+    _, record = sampling(initial.dtype)
     motion = Motion.at_rest(initial, walls)
     out = initial.new_zeros(steps + 1, len(receivers.nodes))
-    commands: list[Commands] = []
-
-    def take() -> None:
-        move(space, walls, motion, time_step, initial, emitted)
-        field = initial if motion.step == 1 else motion.pressure
-        inputs = [motion.clock, receivers.nodes, receivers.weights, field]
-        launch(record, len(receivers.nodes), inputs, [out])
-
     if follow is not None:
         follow(motion)
     while motion.step <= steps:
-        if motion.step < UNLIKE:
-            take()
-        elif motion.step < UNLIKE + 2:  # two fields change places
-            with recorded() as made:
-                take()
-            commands.append(made)
-        else:
-            commands[motion.step % 2].run()
-            motion.turn(walls)
+        move(space, walls, motion, time_step, initial, emitted)
+        field = initial if motion.step == 1 else motion.pressure
+        inputs = [motion.step - 1, receivers.nodes, receivers.weights, field]
+        launch(record, len(receivers.nodes), inputs, [out])
         if follow is not None:
             follow(motion)
         if watch is not None:

@@ -22,16 +22,9 @@ class WallSweep:
     def __init__(self, walls: Walls, time_step: float, summed: bool) -> None:
         """summed: whether gradients are wanted, for which `close` reads rates."""
         self.walls, self.time_step, self.summed = walls, time_step, summed
-        weight, inertia, resistance, spring = walls.table.double().unbind(1)
-        inertia, resistance, stiffness = inertia / time_step, resistance / 2, spring * time_step / 4
-        whole = inertia + resistance + stiffness
-        keep = (inertia - resistance - stiffness) / whole
-        # resistances have states here, since their gradients in mass and spring ask for them
-        branches = torch.stack([weight / 2, keep, -spring / whole, 1 / whole], 1)
-        self.branches = branches.to(walls.table.dtype).contiguous()
         zeros = walls.strength.new_zeros
         places, count = len(walls.strength) * walls.most, len(walls.nodes)
-        self.filters, self.sums = zeros(places, 4), zeros(places, 4)
+        self.filters, self.sums = zeros(places, 6), zeros(places, 4)
         self.latest = zeros(2, count)
         self.right, self.change = zeros(count), zeros(count)
         self.rho, self.updated = zeros(count), zeros(count)
@@ -51,7 +44,7 @@ class WallSweep:
         *_, spread = forward_kernels(field.dtype)
         given = [
             span, count, walls.most, walls.nodes, walls.starts, walls.surface,
-            walls.branch_starts, self.branches, self.time_step, walls.fraction,
+            walls.branch_starts, walls.steps, self.time_step, walls.fraction,
         ]  # fmt: skip
         seen = [walls.strength, walls.gain, field, acceleration, self.filters, self.latest]
         made = [previous, self.right, self.rho, self.change]
