@@ -334,27 +334,28 @@ def kernels(dtype: torch.dtype) -> Any:
 
 @cache
 def sampling(dtype: torch.dtype) -> Any:
-    """The kernels that emit into the field and record from it."""
+    """The kernels that emit into the field, record from it, and count the steps."""
     real = warp_scalar(dtype)
     home = wp.get_module(f"{__name__}.sampling.{dtype}")
 
     @wp.kernel(module=home, enable_backward=False)
     def emit(
         first: int,
-        step: int,
+        clock: wp.array(dtype=wp.int32),
         nodes: wp.array2d(dtype=wp.int32),
         amounts: wp.array2d(dtype=real),
         acceleration: wp.array(dtype=real),
     ):
         """a <- a + what a moving point adds in this step; its nodes are those of one element."""
         corner = first + wp.tid()
+        step = clock[0] - 1
         i = nodes[step, corner]
         acceleration[i] = acceleration[i] + amounts[step, corner]
 
     @wp.kernel(module=home, enable_backward=False)
     def record(
         first: int,
-        step: int,
+        clock: wp.array(dtype=wp.int32),
         nodes: wp.array2d(dtype=wp.int32),
         weights: wp.array2d(dtype=real),
         pressure: wp.array(dtype=real),
@@ -365,6 +366,11 @@ def sampling(dtype: torch.dtype) -> Any:
         total = real(0.0)
         for corner in range(weights.shape[1]):
             total += weights[receiver, corner] * pressure[nodes[receiver, corner]]
-        out[step, receiver] = total
+        out[clock[0] - 1, receiver] = total
 
-    return emit, record
+    @wp.kernel(module=home, enable_backward=False)
+    def tick(first: int, clock: wp.array(dtype=wp.int32)):
+        """A step has been taken."""
+        clock[first + wp.tid()] = clock[first + wp.tid()] + 1
+
+    return emit, record, tick

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geomopt.launch import launch
+from geomopt.launch import Commands, launch, recorded
 from sims.acoustics.air import SPEED_OF_SOUND
 from sims.acoustics.boundary import Boundary, Branches
 from sims.acoustics.boundary_kernels import MASS, PULL, SLACK, kernels, sampling
@@ -243,6 +243,7 @@ Watch = Callable[[int, Tensor, Tensor], None]
 # of the initial field, that the first and the third step put in: between rigid walls the start from
 # rest that a mirrored past gives, and everywhere the answer to an impulse, which walls feel too
 KICKS = {0: 0.5, 2: -0.5}
+UNLIKE = 4  # steps after which all are alike, so that their launches can be made again; even
 
 
 @dataclass(eq=False)
@@ -250,10 +251,12 @@ class Motion:
     """The sound after `step` steps, of which the first one leads to time 0: pressure and the one
     before it, (N,), and what moves the walls.
 
-    acceleration: (N,), that of the step that was taken last, between rigid walls.
+    clock: (1,) int32, the step where kernels read it. acceleration: (N,), that of the step that was
+    taken last, between rigid walls.
     """
 
     step: int
+    clock: Tensor
     pressure: Tensor
     previous: Tensor
     acceleration: Tensor
@@ -263,7 +266,8 @@ class Motion:
     def at_rest(cls, like: Tensor, walls: Walls) -> Motion:
         """Silence in a field like (N,)."""
         pressure, previous, acceleration = (torch.zeros_like(like) for _ in range(3))
-        return cls(0, pressure, previous, acceleration, WallState.at_rest(walls))
+        clock = torch.zeros(1, dtype=torch.int32, device=like.device)
+        return cls(0, clock, pressure, previous, acceleration, WallState.at_rest(walls))
 
     def kept(self) -> tuple[Tensor, ...]:
         """Copies of what a later step depends on, for `resumed`."""
@@ -276,10 +280,19 @@ class Motion:
         """The motion after `step` steps, of which `kept` was kept."""
         motion = cls.at_rest(kept[0], walls)
         motion.step, motion.pressure, motion.previous = step, kept[0].clone(), kept[1].clone()
+        motion.clock.fill_(step)
         state = motion.walls
         lasting = (tensor.clone() for tensor in kept[2:])
         state.latest, state.flow, state.spring, state.drag = lasting
         return motion
+
+    def turn(self, walls: Walls) -> None:
+        """What a step does to the names of its tensors, after it was made again."""
+        self.pressure, self.previous = self.previous, self.pressure
+        if len(walls.sweeps) % 2:
+            state = self.walls
+            state.pushes, state.updated = state.updated, state.pushes
+        self.step += 1
 
 
 def move(
@@ -294,8 +307,8 @@ def move(
     pressure, previous, acceleration = motion.pressure, motion.previous, motion.acceleration
     space.accelerate(pressure, acceleration)
     if emitted is not None and motion.step:
-        emit, _ = sampling(pressure.dtype)
-        inputs = [motion.step - 1, emitted.nodes, emitted.weights]
+        emit, *_ = sampling(pressure.dtype)
+        inputs = [motion.clock, emitted.nodes, emitted.weights]
         launch(emit, emitted.nodes.shape[1], inputs, [acceleration])
     keep, *_ = kernels(pressure.dtype)
     launch(keep, len(walls.nodes), [walls.nodes, previous], [motion.walls.before])
@@ -304,6 +317,8 @@ def move(
         previous.add_(initial, alpha=KICKS[motion.step])
     if len(walls.nodes):
         close_walls(walls, motion.walls, previous, time_step)
+    *_, tick = sampling(pressure.dtype)
+    launch(tick, 1, [], [motion.clock])
     motion.previous, motion.pressure = pressure, previous
     motion.step += 1
 
@@ -326,16 +341,29 @@ def march(
     each step with its number, the new field and the one before; follow: before the first step,
     which leads to time 0, and after each with all that moves.
     """
-    _, record = sampling(initial.dtype)
+    _, record, _ = sampling(initial.dtype)
     motion = Motion.at_rest(initial, walls)
     out = initial.new_zeros(steps + 1, len(receivers.nodes))
+    commands: list[Commands] = []
+
+    def take() -> None:
+        move(space, walls, motion, time_step, initial, emitted)
+        field = initial if motion.step == 1 else motion.pressure
+        inputs = [motion.clock, receivers.nodes, receivers.weights, field]
+        launch(record, len(receivers.nodes), inputs, [out])
+
     if follow is not None:
         follow(motion)
     while motion.step <= steps:
-        move(space, walls, motion, time_step, initial, emitted)
-        field = initial if motion.step == 1 else motion.pressure
-        inputs = [motion.step - 1, receivers.nodes, receivers.weights, field]
-        launch(record, len(receivers.nodes), inputs, [out])
+        if motion.step < UNLIKE:
+            take()
+        elif motion.step < UNLIKE + 2:  # two fields change places
+            with recorded() as made:
+                take()
+            commands.append(made)
+        else:
+            commands[motion.step % 2].run()
+            motion.turn(walls)
         if follow is not None:
             follow(motion)
         if watch is not None:
