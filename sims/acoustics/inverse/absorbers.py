@@ -21,7 +21,7 @@ from torch import Tensor
 from geomopt.errors import InputError
 from geomopt.viewer.scene import Scene
 from optimizers import METHODS, Box, Budget, Problem, minimize
-from sims.acoustics.inverse.certify import Certificate, finer
+from sims.acoustics.inverse.certify import Certificate, certified, finer
 from sims.acoustics.inverse.coverage import SwitchValues, exchanges, fill, within_budget
 from sims.acoustics.inverse.late_sound import Heard, Listening, bare_energy, hear, objective
 from sims.acoustics.inverse.panels import edges, panels_of, rectangles, with_panels
@@ -74,9 +74,15 @@ class AbsorberProblem(Problem):
             gradient_cost=GRADIENT_COST,
         )
 
-    def on(self, solver: Solver) -> AbsorberProblem:
-        """The same problem by another solver of the same room."""
-        return AbsorberProblem(solver, self.absorber, self.area, self.listening, self.panels.names)
+    @property
+    def nodes(self) -> int:
+        """Of the solver's mesh."""
+        return len(self.solver.space.mass)
+
+    def on_finer_mesh(self, refinement: float) -> AbsorberProblem:
+        """The same problem by a finer solver of the same room."""
+        solver, names = finer(self.solver, refinement), self.panels.names
+        return AbsorberProblem(solver, self.absorber, self.area, self.listening, names)
 
     def heard(self, coverage: Tensor) -> Heard:
         """What a coverage (n,) sounds like."""
@@ -100,13 +106,8 @@ class AbsorberProblem(Problem):
         return fill(kept, self.areas, self.area)
 
     def certificate(self, chosen: Tensor, refinement: float = 1.5) -> Certificate:
-        """The objective of panels on or off, (n,), by this solver and by a finer one."""
-        other = self.on(finer(self.solver, refinement))
-        with torch.no_grad():
-            found, confirmed = float(self.value(chosen)), float(other.value(chosen))
-            before = float(other.value(torch.zeros_like(chosen)))
-        nodes = (len(self.solver.space.mass), len(other.solver.space.mass))
-        return Certificate(found, confirmed, before, nodes)
+        """Panels on or off, (n,), by this solver and by a finer one, beside the bare room."""
+        return certified(self, chosen, torch.zeros_like(chosen), refinement)
 
     def scene(self, parameters: dict[str, Tensor]) -> Scene:
         """The panels, coloured by their coverage, with sources and seats."""

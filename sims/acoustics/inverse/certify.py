@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
 
 from geomopt.errors import InputError
 from sims.acoustics.room import Hexahedra
@@ -47,6 +50,37 @@ class Certificate:
             "nodes_of_finer_mesh": self.nodes[1],
             "certified": "yes" if self.holds else "no",
         }
+
+
+class Certifiable(Protocol):
+    """What can be solved again: an objective of designs by some solver."""
+
+    @property
+    def nodes(self) -> int:
+        """Of the solver's mesh."""
+        ...
+
+    def on_finer_mesh(self, refinement: float) -> Certifiable:
+        """The same objective from `refinement` times as many nodes along each axis."""
+        ...
+
+    def value(self, design: Tensor, /) -> Tensor:
+        """The objective () of a design (n,)."""
+        ...
+
+
+def certified(
+    problem: Certifiable, design: Tensor, before: Tensor, refinement: float = 1.5
+) -> Certificate:
+    """The objective of a design (n,) and of the one before it, (n,), on a finer mesh."""
+    other = problem.on_finer_mesh(refinement)
+    with torch.no_grad():
+        return Certificate(
+            float(problem.value(design)),
+            float(other.value(design)),
+            float(other.value(before)),
+            (problem.nodes, other.nodes),
+        )
 
 
 def finer(solver: Solver, refinement: float = 1.5) -> Solver:
