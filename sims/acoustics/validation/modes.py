@@ -155,7 +155,7 @@ def _decay(
 
 
 def _case(scale: Scale) -> Findings:
-    count, fmax = (4, 400.0) if scale == "quick" else (len(MODES), 600.0)
+    count, fmax = (4, 400.0) if scale == "quick" else (len(MODES), 500.0)
     hard, soft = Wall.impedance(7400.0), Wall.miki(*MIKI)
     parts = [
         lambda: modes_of_cube("xi = 17.98", hard, count, fmax),

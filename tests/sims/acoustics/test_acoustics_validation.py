@@ -62,12 +62,12 @@ def test_the_miki_layer_reflects_as_its_closed_form_says():
     assert_all_pass(found)
 
 
-def test_a_matched_wall_sends_back_what_the_time_step_adds():
-    """R = (w dt)² / 24: the admittance that a resistance has in time is off by (w dt)² / 12."""
+def test_a_matched_wall_sends_next_to_nothing_back():
+    """Without the correction of resistances, (w dt)² / 24; with it a part of (w dt)³ / 83."""
     frequencies = torch.tensor([200.0, 400.0], dtype=torch.float64)
     found, solver = reflection.in_tube(Wall.impedance(CHARACTERISTIC_IMPEDANCE), frequencies)
-    expected = (2 * math.pi * frequencies * solver.time_step) ** 2 / 24
-    assert torch.allclose(found.abs(), expected, rtol=0.1)
+    largest = (2 * math.pi * frequencies * solver.time_step) ** 3 / 83
+    assert (found.abs() < largest).all()
 
 
 def test_a_mode_across_a_duct_meets_the_wall_at_an_angle():
@@ -119,10 +119,10 @@ def test_orders_of_convergence():
 
 
 def test_the_default_walls_are_closer_than_those_of_the_safe_mode():
-    default, safe = (orders.at_a_wall((1.0, 0.5), flag) for flag in (False, True))
+    default, safe = (orders.at_a_wall((1.0, 0.6, 0.4), flag) for flag in (False, True))
     assert_all_pass(default)
     assert_all_pass(safe)
-    assert default.rows[1].error < 0.1 * safe.rows[1].error
+    assert default.rows[1].error < 0.01 * safe.rows[1].error
 
 
 def test_energy_in_a_tube_and_in_a_box():
