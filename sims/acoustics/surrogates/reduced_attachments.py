@@ -14,6 +14,7 @@ from torch import Tensor
 from sims.acoustics.boundary import Boundary
 from sims.acoustics.surrogates.reduced_modes import Modes, Operator
 
+SLOWEST = 0.1  # of the highest frequency, as which slower modes weigh: walls make them decay
 NEGLIGIBLE = 1e-4  # of the largest singular value of what a surface sees
 
 
@@ -26,7 +27,7 @@ def attached(
     whose amplitude is less, beside the largest, are left out.
     """
     squared = modes.frequency.square()
-    heard = modes.frequency * torch.exp(-squared * spread)
+    heard = modes.frequency.clamp(min=SLOWEST * operator.highest) * torch.exp(-squared * spread)
     loads = torch.cat(list(_loads(modes.shapes * heard, boundary)), 1)
     mass = operator.mass[:, None]
     fields = operator.rest(loads)

@@ -199,3 +199,13 @@ def test_a_model_of_float32_answers_alike():
         peak_error(found, exact.simulate(SOURCE, RECEIVERS, DURATION)[:, : found.shape[1]])[1]
         < 1e-4
     )
+
+
+def test_a_room_smaller_than_half_a_wave_has_its_constant_mode():
+    """What is left decays as the walls let air pass."""
+    room = Room.box(1.0, 0.8, 0.9, walls=Wall.impedance(7400.0))
+    solver = Solver(room, fmax=60.0, order=2, dtype=torch.float64)
+    model = reduced_model(solver)
+    where = (0.5, 0.4, 0.45), [(0.9, 0.7, 0.8)]
+    found, exact = (of.simulate(*where, DURATION) for of in (model, solver))
+    assert peak_error(found, exact)[1] < 0.05
