@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, as_tensor, check_tensor
+from sims.acoustics.element_search import located
+from sims.acoustics.hexahedra import Hexahedra
 from sims.acoustics.lattice import Lattice
 from sims.acoustics.solver import Solver
 from sims.acoustics.source import Pulse, default_width
@@ -26,7 +28,9 @@ class Domain:
 
     source_low, source_high: (3,) float64, the box of sources [m]. edges_x, edges_y, edges_z: rising
     places that cut the room into boxes [m]. air: (ex, ey, ez) bool, which of these are air.
-    fmax [Hz]; width of the default pulse [m]; duration and time_step [s].
+    corners: (E, 8, 3), the hexahedra that a room is made of where it is not of bricks; then there
+    are no boxes, and otherwise none of these. fmax [Hz]; width of the default pulse [m]; duration
+    and time_step [s].
     """
 
     source_low: Tensor
@@ -35,6 +39,7 @@ class Domain:
     edges_y: Tensor
     edges_z: Tensor
     air: Tensor
+    corners: Tensor
     fmax: float
     width: float
     duration: float
@@ -44,25 +49,33 @@ class Domain:
     def of(cls, solver: Solver, low: Any, high: Any, duration: float) -> Domain:
         """Sources from corner low to corner high (3,) [m] in the room of a solver.
 
-        Raises InputError for corners outside of the room.
+        Raises InputError for corners outside of the box around the room.
         """
-        space = solver.space
-        if not isinstance(space, Lattice):
-            raise InputError("a surrogate needs a room of bricks, got one of mapped elements")
-        corners = [
+        low, high = (
             check_tensor(name, as_tensor(name, at, "a corner [m]", dtype=torch.float64), (3,))
             for name, at in (("low", low), ("high", high))
-        ]
-        if not (corners[0] < corners[1]).all():
+        )
+        if not (low < high).all():
             raise InputError(f"low must be below high on each axis, got {low} and {high}")
-        x, y, z = (line.cpu() for line in space.grid.lines)
+        if not 0 < duration < math.inf:
+            raise InputError(f"duration must be above 0 s, got {duration}")
+        space = solver.space
+        boxes, air = [torch.zeros(0, dtype=torch.float64)] * 3, torch.zeros(0, 0, 0).bool()
+        corners = torch.zeros(0, 8, 3, dtype=torch.float64)
+        if isinstance(space, Lattice):
+            boxes, air = [line.cpu() for line in space.grid.lines], space.grid.air.cpu()
+        elif isinstance(space, Hexahedra):
+            corners = space.vertices.detach().cpu()[space.hexahedra.cpu().long()].double()
+        else:
+            raise InputError(f"solver must be of bricks or hexahedra, got {type(space).__name__}")
         found = cls(
-            source_low=corners[0],
-            source_high=corners[1],
-            edges_x=x,
-            edges_y=y,
-            edges_z=z,
-            air=space.grid.air.cpu(),
+            source_low=low,
+            source_high=high,
+            edges_x=boxes[0],
+            edges_y=boxes[1],
+            edges_z=boxes[2],
+            air=air,
+            corners=corners,
             fmax=solver.fmax,
             width=default_width(solver.fmax),
             duration=float(duration),
@@ -88,6 +101,8 @@ class Domain:
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
         """The corners (3,) of the box around the room [m]."""
+        if len(self.corners):
+            return self.corners.amin((0, 1)), self.corners.amax((0, 1))
         return torch.stack([e[0] for e in self.edges]), torch.stack([e[-1] for e in self.edges])
 
     @cached_property
@@ -111,6 +126,8 @@ class Domain:
     def in_air(self, points: Tensor) -> Tensor:
         """Which of the points (R, 3) lie in the air, (R,) bool."""
         points = points.detach().to("cpu", torch.float64)
+        if len(self.corners):
+            return located(self.corners, points)[0] >= 0
         inside = self._in_cells(points, (0.0, 0.0, 0.0))
         if not inside.all():
             slack = self.slack

@@ -86,7 +86,7 @@ def stream(
 ) -> Iterator[Tensor]:
     """The pressure (R, T) of one source after another, as `record`."""
     for source in sources:
-        yield teacher.simulate(source, receivers, duration)[:, ::every].detach()
+        yield teacher.simulate(source, receivers, duration)[:, ::every].detach().cpu()
 
 
 def error_of(predicted: Tensor, records: Records) -> Error:

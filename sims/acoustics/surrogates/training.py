@@ -45,7 +45,7 @@ class Schedule:
     steps: int = 10**9
     runs: int = 200
     receivers: int = 2000
-    fresh: int = 10
+    fresh: int = 20
     sources: int = 64
     points: int = 1024
     rate: float = 2e-3
@@ -191,7 +191,7 @@ class _Training:
         domain = self.model.domain
         for source in sources_in(domain, count, self.generator):
             places = self.reservoir.receivers
-            heard = self.teacher.simulate(source, places, domain.duration).detach()
+            heard = self.teacher.simulate(source, places, domain.duration).detach().cpu()
             self.reservoir.sources.append(source.float())
             self.reservoir.pressure.append(heard[:, : len(self.times)].float())
         if not self.number:

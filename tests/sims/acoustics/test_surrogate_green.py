@@ -26,8 +26,8 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def trained(walls, **settings):
-    solver = Solver(Room.box(*SIZE, walls=walls), fmax=FMAX)
+def trained(walls, fmax=FMAX, **settings):
+    solver = Solver(Room.box(*SIZE, walls=walls), fmax=fmax)
     return solver, train_green(solver, LOW, HIGH, DURATION, generator=generator(), **settings)
 
 
@@ -172,22 +172,47 @@ def test_a_file_gives_the_same_answers_and_refuses_other_kinds(rigid, tmp_path):
 
 def test_training_goes_on_from_a_file_and_ends_the_same(tmp_path):
     kept = tmp_path / "training.pt"
-    settings = {"runs": 12, "modes": 30}
+    settings = {"runs": 12, "fmax": 200.0}
     _, whole = trained(Wall.rigid(), checkpoint=kept, **settings)  # saved after ten runs
     _, resumed = trained(Wall.rigid(), checkpoint=kept, **settings)
     assert torch.equal(whole.shapes, resumed.shapes)
     assert torch.equal(whole.frequency, resumed.frequency)
     with pytest.raises(InputError, match="of another training"):
-        trained(Wall.rigid(), checkpoint=kept, runs=13, modes=30)
+        trained(Wall.rigid(), checkpoint=kept, runs=13, fmax=200.0)
 
 
 def test_a_room_with_a_corner_that_sticks_in_is_learned():
     walls = Wall.impedance(7400.0)
     shape = [((0, 0, 0), (1.4, 0.7, 0.8)), ((0, 0, 0), (0.7, 1.4, 0.8))]
-    solver = Solver(Room.bricks(shape, walls=walls), fmax=FMAX)
+    solver = Solver(Room.bricks(shape, walls=walls), fmax=300.0)
     model = train_green(solver, (0.2, 0.2, 0.2), (1.2, 1.2, 0.6), DURATION, generator=generator())
     assert model.error.relative < 2 * ABSORBED
     with pytest.raises(InputError, match="outside of the air"):
         model.simulate((0.3, 0.3, 0.3), [(1.0, 1.0, 0.4)], DURATION)
     with pytest.raises(InputError, match=r"source.0. at .* outside of the air"):
         model.simulate((1.0, 1.0, 0.4), [(0.3, 0.3, 0.3)], DURATION)
+
+
+def test_a_room_with_oblique_walls_is_learned(tmp_path):
+    """Eight hexahedra between a floor and a ceiling that are turned against each other."""
+    lines = torch.linspace(0, 1.2, 3, dtype=torch.float64)
+    points = torch.cartesian_prod(lines, lines, lines)
+    points[:, 0] += 0.2 * points[:, 2] * (points[:, 1] - 0.4)
+    x, y, z = torch.cartesian_prod(*[torch.arange(2)] * 3).T
+    first = 9 * x + 3 * y + z
+    steps = torch.tensor([0, 1, 3, 4, 9, 10, 12, 13])
+    room = Room.hexahedra(points, first[:, None] + steps, Wall.rigid())
+    solver = Solver(room, fmax=300.0)
+    model = train_green(
+        solver, (0.4, 0.4, 0.4), (0.8, 0.8, 0.8), DURATION, generator=generator()
+    )  # fmt: skip
+    assert model.error.relative < ABSORBED
+    model.save(tmp_path / "green.pt")
+    again = GreenOperator.load(tmp_path / "green.pt")
+    # the wall at the lowest x leans outwards for y below 0.4 m and inwards beyond
+    beside = [(-0.05, 0.1, 1.15)]
+    expected = solver.simulate((0.5, 0.5, 0.5), beside, DURATION)
+    found = again.simulate((0.5, 0.5, 0.5), beside, DURATION)
+    assert (found - expected).norm() < 2 * ABSORBED * expected.norm()
+    with pytest.raises(InputError, match="outside of the air"):
+        again.simulate((0.5, 0.5, 0.5), [(0.05, 1.15, 1.15)], DURATION)
