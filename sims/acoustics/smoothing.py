@@ -3,8 +3,8 @@
 In free air exp(-|x - x₀|²/s²) is what diffusion makes of a point, π^1.5 s³ exp(-τ A) δ(x - x₀) with
 τ = s²/(4 c²). Between walls the right-hand side folds back what would fall outside of them, which
 is the sum of images in a rigid box, flows around corners, and makes responses between rigid walls
-reciprocal wherever the source stands. exp(-τ A) is applied as a Chebyshev series (Tal-Ezer and Kosloff, J. Chem. Phys.
-81 (1984) 3967).
+reciprocal wherever the source stands. exp(-τ A) is applied as a Chebyshev series (Tal-Ezer and
+Kosloff, J. Chem. Phys. 81 (1984) 3967).
 """
 
 from __future__ import annotations
