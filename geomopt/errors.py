@@ -60,9 +60,15 @@ def check_tensor(
 
 
 def as_tensor(name: str, value: object, allowed: str, **options: Any) -> Tensor:
-    """torch.as_tensor(value, **options), with an InputError, `allowed` in words, if that fails."""
+    """torch.as_tensor(value, **options), with an InputError, `allowed` in words, if that fails or
+    would drop an imaginary part.
+    """
     import torch
 
+    wanted = options.get("dtype")
+    kind = str(getattr(value, "dtype", ""))
+    if "complex" in kind and wanted is not None and not wanted.is_complex:
+        raise InputError(f"{name} must be {allowed} without imaginary parts, got {kind}")
     try:
         return torch.as_tensor(value, **options)
     except (TypeError, ValueError, RuntimeError, OverflowError):

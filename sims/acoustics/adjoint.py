@@ -81,9 +81,9 @@ def heard(
     Raises InputError for a memory below 0, NotImplementedError when second derivatives are asked
     for.
     """
-    if memory is not None and not memory >= 0:
+    if memory is not None and not (isinstance(memory, int | float) and memory >= 0):
         raise InputError(
-            f"memory must be a share of the full history of at least 0, or None, got {memory}"
+            f"memory must be a share of the full history of at least 0, or None, got {memory!r}"
         )
     amounts = None if emitted is None else emitted.weights
     metric = getattr(space, "metric", None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geomopt.errors import InputError
 from sims.acoustics.room import Patch
 from sims.acoustics.space import WallFaces
 from sims.acoustics.wall import Wall
@@ -43,13 +44,20 @@ class Branches:
 def boundary_of(faces: WallFaces, patches: Sequence[Patch], sides: int) -> Boundary:
     """The entries of the walls' nodes; patches are numbered after `sides` surfaces.
 
-    A face that lies in a patch in part is shared by area.
+    A face that lies in a patch in part is shared by area. Raises InputError for a patch that no
+    wall lies in.
     """
     count, corners = faces.nodes.shape
     left = torch.ones(count, dtype=torch.float64, device=faces.areas.device)
     shares, owners = [], []
     for place, patch in enumerate(patches):
-        share = torch.minimum(left, overlap(faces, patch.low, patch.high))
+        covered = overlap(faces, patch.low, patch.high)
+        if not bool((covered > LEAST_SHARE).any()):
+            raise InputError(
+                f"patch {patch.name!r} from {patch.low.tolist()} to {patch.high.tolist()} m must "
+                "hold a part of the walls, got none of them: move it onto a wall, or widen it"
+            )
+        share = torch.minimum(left, covered)
         shares.append(share)
         owners.append(torch.full_like(faces.surface, sides + place))
         left = left - share

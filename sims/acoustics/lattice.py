@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import product
@@ -23,7 +24,23 @@ from sims.acoustics.spectral import element, interpolation_weights
 
 WIDTHS = (16, 8, 4)  # lanes of a row launch
 MOST_NODES = 2**31  # the kernels count in 32 bits
+NODE_BYTES = 80  # that a run in float32 takes for each node
 FURNITURE = 6  # surfaces 0 to 5 are the sides
+
+
+def check_memory(shape: Sequence[int], device: torch.device) -> None:
+    """Raise InputError for more nodes than the memory of the device holds."""
+    needed = NODE_BYTES * math.prod(shape)
+    if device.type == "cuda":
+        there = torch.cuda.mem_get_info(device)[1]
+    else:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise InputError(
+            f"the room would have {' x '.join(map(str, shape))} nodes, which take about "
+            f"{needed / 2**30:.3g} GiB of the {there / 2**30:.3g} GiB there are; lower fmax or "
+            "nodes_per_wavelength, or take a smaller room"
+        )
 
 
 class Lattice:
@@ -64,6 +81,7 @@ class Lattice:
                 f"the room would have {' x '.join(map(str, self.shape))} nodes; lower fmax or "
                 "nodes_per_wavelength, or take a smaller room"
             )
+        check_memory(self.shape, self.device)
         self.points = torch.cartesian_prod(x, y, z).to(self.device)
         self.mass = self._masses().reshape(-1).to(self.device)
         self.faces = self._walls()

@@ -132,6 +132,11 @@ class Room:
         """The same shape with other walls: one for all, or by name; those not named stay."""
         if isinstance(walls, Wall):
             return replace(self, walls=dict.fromkeys(self.walls, walls))
+        if not isinstance(walls, Mapping):
+            raise InputError(
+                "walls must be a Wall or a mapping from surfaces to Walls, got "
+                f"{type(walls).__name__}"
+            )
         for name in walls:
             if name not in self.surfaces:
                 raise InputError(
@@ -171,7 +176,11 @@ def _by_surface(walls: Wall | Mapping[str, Wall], furnished: bool) -> dict[str, 
 def _boxes(name: str, boxes: Sequence[Corners], flat: bool = False) -> Tensor:
     """Boxes as (B, 2, 3); `flat` lets them be without thickness."""
     allowed = "pairs of corners (low, high), each (x, y, z) [m]"
-    corners = as_tensor(name, list(boxes), allowed, dtype=torch.float64)
+    try:
+        boxes = list(boxes)
+    except TypeError:
+        raise InputError(f"{name} must be {allowed}, got {boxes!r}") from None
+    corners = as_tensor(name, boxes, allowed, dtype=torch.float64)
     if not corners.numel():
         return torch.zeros(0, 2, 3, dtype=torch.float64)
     if corners.shape[1:] != (2, 3):

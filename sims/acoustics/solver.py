@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from copy import copy
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -32,10 +33,12 @@ ORDERS = range(1, 7)
 LEAST_NODES = 3.0  # per wavelength; below it no order resolves the band
 STEP_SHARE = 0.98  # of the stability limit
 BEYOND_FIT = 1.5  # times the end of the band that a wall was fitted to, its law is a guess
+MOST_VALUES = 2**31  # of a response, 8 GiB in float32
 LOOK_EVERY = 50  # steps between looks at whether the field still is bounded
 # times 1/dt: the derivative by central differences plus dt²/12 of its second derivative, so that
 # what is emitted is of fourth order in time, as the step is
 RISE = tuple(number / 144 for number in (1, 2, -79, 0, 79, -2, -1))
+MOST_STEPS = 1e8  # of a run; this many take days in the smallest room
 GROWTH = 1e3  # a field that is larger than all that came in by this factor is unstable
 
 
@@ -70,8 +73,8 @@ class Solver:
         if not isinstance(room, Room):
             raise InputError(f"room must be a Room, got {type(room).__name__}")
         fmax = _number("fmax", fmax, "Hz")
-        if order not in ORDERS:
-            raise InputError(f"order must be a whole number from 1 to 6, got {order}")
+        if not isinstance(order, Integral) or isinstance(order, bool) or order not in ORDERS:
+            raise InputError(f"order must be a whole number from 1 to 6, got {order!r}")
         nodes_per_wavelength = _number("nodes_per_wavelength", nodes_per_wavelength, "nodes")
         if not nodes_per_wavelength >= LEAST_NODES:
             raise InputError(
@@ -90,8 +93,10 @@ class Solver:
         self.stability_limit = math.sqrt(12.0 / largest_eigenvalue(self.space, dtype))
         self._couplings: dict[bytes, Coupling] = {}
         self.gradient_memory: GradientMemory | None = None
-        self.time_step = STEP_SHARE * self.stability_limit if time_step is None else time_step
-        if not 0 < self.time_step <= self.stability_limit:
+        self.time_step = STEP_SHARE * self.stability_limit
+        if time_step is not None:
+            self.time_step = _number("time_step", time_step, "s")
+        if not self.time_step <= self.stability_limit:
             raise InputError(
                 f"time_step must be above 0 and at most {self.stability_limit:.4g} s, which "
                 f"{self._stiffest_element()} sets, got {self.time_step}"
@@ -100,6 +105,11 @@ class Solver:
     def steps(self, duration: float) -> int:
         """How many steps cover a duration [s]."""
         duration = _number("duration", duration, "s")
+        if duration > MOST_STEPS * self.time_step:
+            raise InputError(
+                f"duration must be at most {MOST_STEPS * self.time_step:.4g} s, which are "
+                f"{MOST_STEPS:g} steps, got {duration:g} s: shorten it, or lower fmax"
+            )
         return math.ceil(duration / self.time_step - 1e-9)
 
     def times(self, duration: float) -> Tensor:
@@ -135,7 +145,13 @@ class Solver:
             self.gradient_memory = other.gradient_memory
             return found
         steps = self.steps(duration)
-        stencils = self._stencils("receivers", self._positions("receivers", receivers))
+        places = self._positions("receivers", receivers)
+        if len(places) * (steps + 1) > MOST_VALUES:
+            raise InputError(
+                f"receivers times steps must be at most {MOST_VALUES:.3g}, got {len(places)} times "
+                f"{steps + 1}: ask for fewer receivers at once, or a shorter duration"
+            )
+        stencils = self._stencils("receivers", places)
         initial, emitted, loudness = self._sound(source, steps)
 
         def look(step: int, field: Tensor, before: Tensor) -> None:

@@ -13,6 +13,7 @@ from geomopt.errors import InputError, as_tensor
 from sims.acoustics.air import SPEED_OF_SOUND
 
 NARROWEST = 0.5  # widths of the default pulse, whose spectrum then ends at twice the band
+WIDEST = 50.0  # times the default, beyond which spreading the pulse takes longer than its sound
 STENCIL = 8  # samples that a value between two samples is interpolated from
 
 
@@ -47,12 +48,15 @@ class Pulse:
         width = as_tensor("width", given, "a number [m]", **numbers)
         if amplitude.ndim or not torch.isfinite(amplitude):
             raise InputError(f"amplitude must be a finite number [Pa], got {self.amplitude!r}")
-        narrowest = NARROWEST * default_width(fmax)
+        narrowest, widest = NARROWEST * default_width(fmax), WIDEST * default_width(fmax)
         held = width.detach()
-        if held.ndim or not narrowest <= float(held) < math.inf:
+        if held.ndim or not narrowest <= float(held) <= widest:
+            remedy = (
+                "narrow it, or lower" if held.ndim == 0 and held > widest else "widen it, or raise"
+            )
             raise InputError(
-                f"the width of a pulse must be at least {narrowest:.4g} m for fmax = {fmax:g} Hz, "
-                f"got {held.tolist()} m: widen it, or raise the fmax of the solver"
+                f"the width of a pulse must be {narrowest:.4g} to {widest:.4g} m for fmax = "
+                f"{fmax:g} Hz, got {held.tolist()} m: {remedy} the fmax of the solver"
             )
         return math.pi**1.5 * amplitude * width**3, width
 
@@ -83,8 +87,11 @@ class Emission:
                 f"positions must be (3,) or one for each sample of the signal, ({len(signal)}, 3), "
                 f"got {tuple(positions.shape)}"
             )
-        if not self.rate > 0:
-            raise InputError(f"rate must be above 0 samples per second, got {self.rate}")
+        rate = as_tensor("rate", self.rate, "a number of samples per second", dtype=torch.float64)
+        if rate.ndim or not 0 < float(rate) < math.inf:
+            raise InputError(
+                f"rate must be a finite number of samples per second above 0, got {self.rate!r}"
+            )
         silence = signal.new_zeros(STENCIL)
         signal = torch.cat([silence, signal, silence])  # it starts and ends at rest
         emitted = _between(signal[:, None], times * self.rate + STENCIL)[:, 0]
