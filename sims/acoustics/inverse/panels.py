@@ -15,6 +15,7 @@ from sims.acoustics.solver import Solver
 from sims.acoustics.wall import Wall
 
 LEAST_AREA = 1e-9  # m²; less is not on a wall
+TOUCHING = 1e-9  # m
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,8 @@ def with_panels(room: Room, grids: Mapping[str, Sequence[int]]) -> Room:
     """The room with a grid of patches, "ceiling 1.1", "ceiling 1.2" ..., on sides of its bounds.
 
     grids: by the name of a side, how many panels along its two axes, in the order x, y, z. Each
-    patch keeps the wall of its side. Raises InputError for other names and counts below 1.
+    patch keeps the wall of its side; in rooms of bricks those that no brick reaches are left out.
+    Raises InputError for other names and counts below 1.
     """
     low, high = bounds(room)
     for side, counts in grids.items():
@@ -58,15 +60,25 @@ def with_panels(room: Room, grids: Mapping[str, Sequence[int]]) -> Room:
                     width = (high[along] - low[along]) / count
                     ends = torch.tensor((place, place + 1), dtype=torch.float64)
                     corners[:, along] = low[along] + width * ends
+                if isinstance(room.shape, Bricks) and not _touches(room.shape.air, corners, axis):
+                    continue
                 name = f"{side} {i + 1}.{j + 1}"
                 room = room.with_patch(name, corners[0].tolist(), corners[1].tolist(), wall)
     return room
 
 
+def _touches(air: Tensor, corners: Tensor, axis: int) -> bool:
+    """Whether a flat box of corners (2, 3) lies on a face of one of the boxes (B, 2, 3) of air."""
+    air = air.cpu()
+    shared = torch.minimum(air[:, 1], corners[1]) - torch.maximum(air[:, 0], corners[0])
+    shared[:, axis] = (shared[:, axis] >= -TOUCHING).double()
+    return bool((shared > TOUCHING).all(1).any())
+
+
 def panels_of(solver: Solver, names: Sequence[str] | None = None) -> Panels:
     """Patches of a solver's room as panels, all of them if none are named.
 
-    Patches of which no part lies on a wall are left out. Raises InputError for names that the room
+    Patches that others cover are left out. Raises InputError for names that the room
     has not, and where no panel is left.
     """
     room = solver.room

@@ -128,6 +128,7 @@ def test_a_run_of_the_task_shows_panels_and_reports(problem: AbsorberProblem, tm
     result = minimize(problem, SMALL.method(), budget=Budget(gradients=2))
     found = problem.metrics(result.parameters)
     assert found["area"] <= found["area_allowed"] * (1 + 1e-9)
+    assert found["slowest_mode_decay_time"] < found["slowest_mode_decay_time_before"]
     assert found["objective_on_finer_mesh"] < found["objective_before_on_finer_mesh"] + 1e-12
     scene = problem.scene(result.parameters)
     assert len(scene.meshes["panels"].faces) == 2 * len(problem.areas)
