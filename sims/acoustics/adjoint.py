@@ -32,11 +32,11 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
-from geomopt.launch import launch
+from geomopt.launch import Commands, launch, recorded
 from sims.acoustics.adjoint_kernels import kernels
 from sims.acoustics.checkpoints import GradientMemory, Kept, Recording
 from sims.acoustics.hexahedra import Hexahedra
-from sims.acoustics.marching import KICKS, Stencils, Walls, Watch, march
+from sims.acoustics.marching import KICKS, UNLIKE, Stencils, Walls, Watch, march
 from sims.acoustics.shape_adjoint import ShapeSweep
 from sims.acoustics.space import Space
 from sims.acoustics.wall_adjoint import WallSweep, nodes_of_entries
@@ -224,27 +224,46 @@ def sweep_back(
     # by steps of the loop, of which the first one leads to time 0; what is heard there is `initial`
     at_once, residual = residual[0], torch.cat([torch.zeros_like(residual[:2]), residual[1:]])
 
-    def inject(step: int) -> None:
-        by_node = [listeners.nodes, listeners.starts, listeners.receivers, listeners.weights]
-        launch(tools.inject, len(listeners.nodes), [step, *by_node, residual], [field])
+    clock = torch.full((1,), run.steps + 1, dtype=torch.int32, device=field.device)
+    commands: dict[int, Commands] = {}
 
-    inject(run.steps + 1)
+    def inject(into: Tensor) -> None:
+        by_node = [listeners.nodes, listeners.starts, listeners.receivers, listeners.weights]
+        launch(tools.inject, len(listeners.nodes), [clock, *by_node, residual], [into])
+
+    def begin(step: int) -> None:
+        launch(tools.turn_back, 1, [], [clock])
+        space.accelerate(field, acceleration)
+        walls.close(field, previous, acceleration)
+        if emitted is not None and run.emitted is not None and step:
+            given = [clock, run.emitted.nodes, square, quartic]
+            launch(tools.collect, emitted.shape[1], [*given, field, acceleration], [emitted])
+
+    def end() -> None:
+        space.advance(field, previous, acceleration, time_step)
+        inject(previous)
+
+    inject(field)
     for index in reversed(range(len(recording.bounds) - 1)):
         segment = recording.segment(index)
         for step in reversed(range(segment.start, segment.stop)):
-            space.accelerate(field, acceleration)
-            rates = segment.rates[step - segment.start] if wanted.walls else None
-            walls.close(field, previous, acceleration, rates)
-            if step in KICKS:
-                came_up.add_(field, alpha=KICKS[step])
-            if emitted is not None and run.emitted is not None and step:
-                given = [step - 1, run.emitted.nodes, square, quartic]
-                launch(tools.collect, emitted.shape[1], [*given, field, acceleration], [emitted])
-            if shape is not None:
-                shape.add(field, acceleration, segment, step, run.initial)
-            space.advance(field, previous, acceleration, time_step)
+            if wanted.walls:
+                walls.rates.copy_(segment.rates[step - segment.start])
+            if shape is not None or step < UNLIKE:
+                begin(step)
+                if step in KICKS:
+                    came_up.add_(field, alpha=KICKS[step])
+                if shape is not None:
+                    shape.add(field, acceleration, segment, step, run.initial)
+                end()
+            elif step % 2 in commands:
+                commands[step % 2].run()
+                walls.turn()
+            else:
+                with recorded() as commands[step % 2]:
+                    begin(step)
+                    end()
             field, previous = previous, field
-            inject(step)
         if wanted.weights:
             asked += residual[segment.start + 1 : segment.stop + 1].T @ segment.heard
     weights = None

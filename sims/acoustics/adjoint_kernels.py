@@ -95,7 +95,7 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
     @wp.kernel(module=home, enable_backward=False)
     def inject(
         first: int,
-        step: int,
+        clock: wp.array(dtype=wp.int32),
         nodes: wp.array(dtype=wp.int32),
         starts: wp.array(dtype=wp.int32),
         receivers: wp.array(dtype=wp.int32),
@@ -107,7 +107,7 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
         row = first + wp.tid()
         total = real(0.0)
         for entry in range(starts[row], starts[row + 1]):
-            total += weights[entry] * residual[step, receivers[entry]]
+            total += weights[entry] * residual[clock[0], receivers[entry]]
         field[nodes[row]] = field[nodes[row]] + total
 
     @wp.func_native(snippet=spell(DRIVE, spelled))
@@ -223,7 +223,7 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
     @wp.kernel(module=home, enable_backward=False)
     def collect(
         first: int,
-        step: int,
+        clock: wp.array(dtype=wp.int32),
         nodes: wp.array2d(dtype=wp.int32),
         of_field: real,
         of_acceleration: real,
@@ -233,7 +233,15 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
     ):
         """What the emission of a step did, at one of its nodes."""
         corner = first + wp.tid()
+        step = clock[0] - 1
         i = nodes[step, corner]
         out[step, corner] = of_field * field[i] + of_acceleration * acceleration[i]
 
-    return SimpleNamespace(inject=inject, drive=drive, close=close, collect=collect)
+    @wp.kernel(module=home, enable_backward=False)
+    def turn_back(first: int, clock: wp.array(dtype=wp.int32)):
+        """To the step before."""
+        clock[first + wp.tid()] = clock[first + wp.tid()] - 1
+
+    return SimpleNamespace(
+        inject=inject, drive=drive, close=close, collect=collect, turn_back=turn_back
+    )

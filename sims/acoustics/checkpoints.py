@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sims.acoustics.marching import Motion, Stencils, Walls, move
+from sims.acoustics.marching import Motion, Repeated, Stencils, Walls, move
 from sims.acoustics.space import Space
 
 
@@ -154,11 +154,12 @@ class Recording:
         if self._held != index:
             self._held = index
             motion = self._resumed(start)
+            stepped = Repeated(lambda: self._move(motion), motion, self.walls)
             while motion.step < start:
-                self._move(motion)
+                stepped()
             self._note(motion, start)
             while motion.step < stop:
-                self._move(motion)
+                stepped()
                 self._note(motion, start)
         length = stop - start
         heard = self._heard[:length]

@@ -323,6 +323,27 @@ def move(
     motion.step += 1
 
 
+class Repeated:
+    """Steps of a motion, of which those that are alike are recorded and made again."""
+
+    def __init__(self, take: Callable[[], None], motion: Motion, walls: Walls) -> None:
+        """take: takes one step of the motion, by launches alone from step `UNLIKE` on."""
+        self._take, self._motion, self._walls = take, motion, walls
+        self._commands: dict[int, Commands] = {}  # two, since two fields change places
+
+    def __call__(self) -> None:
+        """Take a step."""
+        turn = self._motion.step % 2
+        if self._motion.step < UNLIKE:
+            self._take()
+        elif turn in self._commands:
+            self._commands[turn].run()
+            self._motion.turn(self._walls)
+        else:
+            with recorded() as self._commands[turn]:
+                self._take()
+
+
 def march(
     space: Space,
     walls: Walls,
@@ -344,7 +365,6 @@ def march(
     _, record, _ = sampling(initial.dtype)
     motion = Motion.at_rest(initial, walls)
     out = initial.new_zeros(steps + 1, len(receivers.nodes))
-    commands: list[Commands] = []
 
     def take() -> None:
         move(space, walls, motion, time_step, initial, emitted)
@@ -352,18 +372,11 @@ def march(
         inputs = [motion.clock, receivers.nodes, receivers.weights, field]
         launch(record, len(receivers.nodes), inputs, [out])
 
+    stepped = Repeated(take, motion, walls)
     if follow is not None:
         follow(motion)
     while motion.step <= steps:
-        if motion.step < UNLIKE:
-            take()
-        elif motion.step < UNLIKE + 2:  # two fields change places
-            with recorded() as made:
-                take()
-            commands.append(made)
-        else:
-            commands[motion.step % 2].run()
-            motion.turn(walls)
+        stepped()
         if follow is not None:
             follow(motion)
         if watch is not None:

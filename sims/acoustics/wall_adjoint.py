@@ -27,14 +27,17 @@ class WallSweep:
         self.filters, self.sums = zeros(places, 6), zeros(places, 4)
         self.latest = zeros(2, count)
         self.right, self.change = zeros(count), zeros(count)
-        self.rho, self.updated = zeros(count), zeros(count)
+        self.rho, self.updated, self.rates = zeros(count), zeros(count), zeros(count)
 
-    def close(
-        self, field: Tensor, previous: Tensor, acceleration: Tensor, rates: Tensor | None
-    ) -> None:
+    def turn(self) -> None:
+        """What `close` does to the names of its tensors, after its launches were made again."""
+        if len(self.walls.sweeps) % 2:
+            self.rho, self.updated = self.updated, self.rho
+
+    def close(self, field: Tensor, previous: Tensor, acceleration: Tensor) -> None:
         """Add the walls' part to the adjoint field, with -A of it in `acceleration`.
 
-        rates: (W,), of the pressure in this step.
+        `rates` (W,) are to hold those of the pressure in this step, where sums are wanted.
         """
         walls = self.walls
         count, span = len(walls.nodes), span_of(field)
@@ -55,7 +58,7 @@ class WallSweep:
         rows, coupled = len(walls.rows), [walls.row_starts, walls.columns, walls.values]
         spreading = [span, 0, rows, walls.rows, *coupled, -0.5 / self.time_step, self.rho]
         launch(spread, -(-rows // span), spreading, [acceleration])
-        seen = [acceleration, self.rho, int(self.summed), self.rho if rates is None else rates]
+        seen = [acceleration, self.rho, int(self.summed), self.rates]
         made = [field, self.filters, self.latest, self.sums]
         launch(tools.close, -(-count // span), [*given, *seen], made)
 
