@@ -26,9 +26,9 @@ from sims.acoustics.surrogates.records import HELD_OUT, places_in_air, record, s
 
 BAND = 1.3  # of fmax: what a pulse of the default width has above is below 0.2 % of its norm
 BASIS = 1.2  # of fmax: wavenumbers of the basis, beside what edges of the room take
-SPECTRUM = 0.6  # of fmax, where the spectrum of the sounds has fallen to 1/e
+SPECTRUM = 0.45  # of fmax, where the spectrum of the sounds has fallen to 1/e
 REACH = 4.2  # widths from its peak at which a sound begins and ends, 2e-8
-RECEIVERS = 3.0  # for each function of the basis
+RECEIVERS = 4.0  # for each function of the basis
 SURPLUS = 4.0  # equations for each unknown of the recursion
 SAMPLES = 3.0  # per period at the end of the band
 SINGULAR = 1e-9  # of the largest: mixes of functions that the air does not tell apart
