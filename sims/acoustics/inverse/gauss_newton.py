@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-STEP = 1.5  # of a logarithm, the longest step
+STEP = 0.75  # of the prior's spread, the longest step
 SETTLED = 1e-3  # share by which a step must lower the sum of squares to be worth another
 STUCK = 1e6  # damping at which no step lowers the sum any more
 
@@ -60,7 +60,7 @@ def gauss_newton(
         normal = rows.T @ rows + torch.diag(prior.spread**-2)
         gradient = rows.T @ r + (x - prior.mean) / prior.spread**2
         step = torch.linalg.solve(normal + damping * torch.diag(normal.diagonal()), -gradient)
-        longest = float((step / prior.spread.clamp(max=1)).abs().max())
+        longest = float((step / prior.spread).abs().max())
         trial = x + step * min(1.0, STEP / max(longest, STEP))
         found, slopes = residuals(trial)
         evaluations += 1

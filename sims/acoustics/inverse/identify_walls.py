@@ -22,14 +22,13 @@ from sims.acoustics.inverse.certify import finer
 from sims.acoustics.inverse.gauss_newton import Fit, gauss_newton
 from sims.acoustics.inverse.identifiability import Identifiability, identifiability
 from sims.acoustics.inverse.measurement import measurement_of
-from sims.acoustics.inverse.misfit import UNIT, Nuisance, residuals, source_spectrum
+from sims.acoustics.inverse.misfit import Nuisance, residuals, source_spectrum
 from sims.acoustics.inverse.wall_check import WallCheck, wall_check
 from sims.acoustics.inverse.wall_level import Level, level_of
 from sims.acoustics.inverse.wall_unknowns import Unknowns
 from sims.acoustics.metrics.bands import OCTAVES, band_edges
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
-from sims.acoustics.source import default_width
 from sims.acoustics.take import ResponseTake
 from sims.acoustics.wall import Wall
 
@@ -107,14 +106,15 @@ def identify_walls(
             f"rate must be above {2.5 * fmax:g} samples a second for fmax = {fmax:g} Hz, got "
             f"{measurement.rate:g}: lower fmax"
         )
-    unknowns = Unknowns(_surfaces(room, surfaces), branches)
+    unknowns = Unknowns(_surfaces(room, surfaces), branches, fmax)
     bands = levels_up_to(fmax, lowest)
-    level = level_of(measurement, room, unknowns, bands[0], fmax, lowest)
-    level, fit = _best_start(level, fmax)
+    solver = Solver(room, fmax)
+    level = level_of(measurement, solver, unknowns, lowest, bands[0])
+    level, fit = _best_start(level)
     misfits = {}
     for highest in bands:
         if highest != bands[0]:
-            level = level_of(measurement, room, unknowns, highest, fmax, lowest, level.sign)
+            level = level_of(measurement, solver, unknowns, lowest, highest, level.sign)
         fit = _fitted(level, fit.parameters)
         misfits[f"up to {highest:.0f} Hz"] = _size(fit)
     level, fit = _corrected(level, fit)
@@ -155,12 +155,12 @@ def _surfaces(room: Room, names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _best_start(level: Level, fmax: float) -> tuple[Level, Fit]:
+def _best_start(level: Level) -> tuple[Level, Fit]:
     """The best of some steps from harder and softer walls, for a pulse and for an impulse."""
     found = []
     prior = level.unknowns.prior()
     for harder in STARTS:
-        for terms in _sources(fmax):
+        for terms in _sources():
             x = level.unknowns.start(terms, harder)
             sign, x = _delayed(level, x)
             signed = replace(level, sign=sign)
@@ -169,12 +169,12 @@ def _best_start(level: Level, fmax: float) -> tuple[Level, Fit]:
     return min(found)[2:]
 
 
-def _sources(fmax: float) -> list[Tensor]:
+def _sources() -> list[Tensor]:
     """Terms of log S for the pulse of the solver, and for an impulse of 1 / r."""
     pulse = torch.zeros(5, dtype=torch.float64)
     impulse = pulse.clone()
     impulse[1] = -1.0
-    impulse[3] = -((default_width(fmax) / (2 * SPEED_OF_SOUND) * UNIT) ** 2)
+    impulse[3] = -4.0  # (π fmax default_width / c)²
     return [pulse, impulse]
 
 
@@ -186,7 +186,7 @@ def _delayed(level: Level, x: Tensor) -> tuple[float, Tensor]:
     best = (math.inf, 1.0, x)
     for delay in torch.linspace(*DELAYS, dtype=torch.float64):
         trial = x.clone()
-        trial[unknowns.count + 2] = -delay * UNIT
+        trial[unknowns.count + 2] = -delay * unknowns.nuisance(x, 1.0).unit
         heard = source_spectrum(s, unknowns.nuisance(trial, 1.0)) * spectra
         weight = data.error**-2
         both = (weight * (heard.conj() * data.spectrum).real).sum()

@@ -101,12 +101,9 @@ class Comparison:
 
     @cached_property
     def spectrum(self) -> Tensor:
-        """(R, K), of the recordings, as the solver's default pulse would have made them."""
-        s = self.frequencies.s
-        found = damped_spectrum(self.recordings.responses, 1 / self.recordings.rate, s)
-        own = default_width(self.solver.fmax)
-        spread = (own**2 - self.width**2) / (2 * SPEED_OF_SOUND) ** 2
-        return found * (own / self.width) ** 3 * torch.exp(s.square() * spread)
+        """(R, K), of the recordings."""
+        recordings = self.recordings
+        return damped_spectrum(recordings.responses, 1 / recordings.rate, self.frequencies.s)
 
     @cached_property
     def weight(self) -> Tensor:
@@ -117,7 +114,8 @@ class Comparison:
     def heard(self, position: Tensor) -> Tensor:
         """Spectra (R, K) of a pulse of 1 Pa at a position (3,), differentiable."""
         where = self.recordings
-        pressure = self.solver.simulate(position, where.receivers, where.duration)
+        pulse = Pulse(position, 1.0, self.width)
+        pressure = self.solver.simulate(pulse, where.receivers, where.duration)
         return damped_spectrum(pressure, self.solver.time_step, self.frequencies.s)
 
     def misfit(self, position: Tensor) -> Tensor:
@@ -255,13 +253,14 @@ def scan(comparison: Comparison) -> Tensor:
     solver, recordings = comparison.solver, comparison.recordings
     wavelength = SPEED_OF_SOUND / solver.fmax
     places = _thinned(_inside(solver), SPACING * wavelength)
+    pulses = [Pulse(receiver, 1.0, comparison.width) for receiver in recordings.receivers]
     spectra = [
         damped_spectrum(
-            solver.simulate(receiver, places, recordings.duration).detach(),
+            solver.simulate(pulse, places, recordings.duration).detach(),
             solver.time_step,
             comparison.frequencies.s,
         )
-        for receiver in recordings.receivers
+        for pulse in pulses
     ]
     score = comparison.correlation(torch.stack(spectra, 1))
     chosen = []

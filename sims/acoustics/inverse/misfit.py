@@ -3,7 +3,7 @@
 The source of a measurement is not known, nor its start, nor the temperature. Between the spectrum
 H(s) of the solver's pulse and a measured D(s) stands
 
-    D(s) = S(s) H(s exp(-ε)),    log S = a + b log x + c x + d x² + e / x,    x = s / W,
+    D(s) = S(s) H(s exp(-ε)),    log S = a + b log x + c x + d x² + e / x,    x = s / 2π fmax,
 
 which holds a gain, the difference of a pulse to an impulse, a delay, the width of a pulse and a
 high-pass far below the band. ε is a share of the speed of sound.
@@ -24,31 +24,38 @@ from sims.acoustics.inverse.spectra import Frequencies, levels
 
 ERROR = 0.02  # of a spectrum, expected of the best model
 LEVEL_ERROR = 0.3  # dB, expected of the level of a band
-UNIT = 2 * math.pi * 1000.0  # rad/s, W above
 TERMS = 5  # of log S
 # one standard deviation of a, b, c, d, e and of the speed of sound, before anything is measured
-SOURCE_SPREAD = (20.0, 1.5, 60.0, 8.0, 0.05)
-PITCH_SPREAD = 0.01
+SOURCE_SPREAD = (20.0, 1.5, 30.0, 4.0, 0.1)
+PITCH_SPREAD = 0.003  # springs of walls look much like sound that is slower
 
 
 @dataclass(frozen=True, eq=False)
 class Nuisance:
     """What a measurement does not tell about its source. terms: (5,) of log S. pitch: () ε.
-    sign: of the recordings, 1 or -1.
+    unit: 2π fmax [rad/s]. sign: of the recordings, 1 or -1.
     """
 
     terms: Tensor
     pitch: Tensor
+    unit: float
     sign: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Spectra D (R, K) at `frequencies`, with the errors (K,) expected of them."""
+    """Spectra D (R, K) at `frequencies`, with the errors (K,) expected of them, and of the levels
+    of bands [dB].
+    """
 
     frequencies: Frequencies
     spectrum: Tensor
     error: Tensor
+    level_error: float = LEVEL_ERROR
+
+    def doubted(self, times: float) -> Measured:
+        """With errors larger by a factor, so that what is expected beforehand counts more."""
+        return replace(self, error=times * self.error, level_error=times * LEVEL_ERROR)
 
     def with_errors_of(self, residual: Tensor) -> Measured:
         """Errors no less than what a fit left, a (R, K) complex difference, in each band."""
@@ -62,15 +69,15 @@ def measured(frequencies: Frequencies, spectrum: Tensor) -> Measured:
     return Measured(frequencies, spectrum, ERROR * levels(spectrum, frequencies.band).sqrt())
 
 
-def source_basis(s: Tensor) -> Tensor:
+def source_basis(s: Tensor, unit: float) -> Tensor:
     """1, log x, x, x², 1 / x at s (K,), (K, 5) complex."""
-    x = s / UNIT
+    x = s / unit
     return torch.stack((torch.ones_like(x), torch.log(x), x, x.square(), 1 / x), 1)
 
 
 def source_spectrum(s: Tensor, nuisance: Nuisance) -> Tensor:
     """S (K,), differentiable in the terms."""
-    return nuisance.sign * torch.exp(source_basis(s) @ (nuisance.terms + 0j))
+    return nuisance.sign * torch.exp(source_basis(s, nuisance.unit) @ (nuisance.terms + 0j))
 
 
 def difference(data: Measured, model: Tensor, nuisance: Nuisance) -> Tensor:
@@ -83,7 +90,9 @@ def residuals(data: Measured, model: Tensor, nuisance: Nuisance) -> Tensor:
     apart = difference(data, model, nuisance) / data.error
     heard = source_spectrum(data.frequencies.s, nuisance) * model
     level = band_levels(heard, data.frequencies) - band_levels(data.spectrum, data.frequencies)
-    return torch.cat([apart.real.flatten(), apart.imag.flatten(), level.flatten() / LEVEL_ERROR])
+    return torch.cat(
+        [apart.real.flatten(), apart.imag.flatten(), level.flatten() / data.level_error]
+    )
 
 
 def band_levels(spectrum: Tensor, frequencies: Frequencies) -> Tensor:
@@ -98,14 +107,18 @@ def jacobian(data: Measured, model: ModalSpectra, by_wall: Tensor, nuisance: Nui
     """
     source = source_spectrum(data.frequencies.s, nuisance)[None, :, None]
     heard = source * model.pressure[..., None]
-    by_source = heard * source_basis(data.frequencies.s)
+    by_source = heard * source_basis(data.frequencies.s, nuisance.unit)
     by_pitch = -source * model.by_pitch[..., None]
     columns = torch.cat([source * by_wall, by_source, by_pitch], 2)
     apart = -columns / data.error[:, None]
     rise = 2 * (heard.conj() * columns).real
     energy = _band_sums(heard[..., 0].abs().square(), data.frequencies)[..., None]
     level = (10 / math.log(10)) * _band_sums(rise, data.frequencies) / energy
-    rows = [apart.real.flatten(0, 1), apart.imag.flatten(0, 1), level.flatten(0, 1) / LEVEL_ERROR]
+    rows = [
+        apart.real.flatten(0, 1),
+        apart.imag.flatten(0, 1),
+        level.flatten(0, 1) / data.level_error,
+    ]
     return torch.cat(rows)
 
 

@@ -1,6 +1,6 @@
 """Damped spectra of a room between walls that are to be found, with all their derivatives.
 
-On the modes of a `reduced_model` the pressure of a pulse obeys
+On the modes of `surrogates.reduced_modes` the pressure of a pulse obeys
 
     (s² + ω² + s Σ_w y_w(s) G_w) q = s q₀,    P = φ q,    G_w = c Φᵀ S_w Φ,
 
@@ -10,6 +10,7 @@ source and the receivers, and P's derivative in the admittance of a wall is -φ 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,9 +18,15 @@ from torch import Tensor
 
 from sims.acoustics.air import SPEED_OF_SOUND
 from sims.acoustics.solver import Solver
-from sims.acoustics.source import Pulse
-from sims.acoustics.surrogates.reduced import ATTACHMENTS, reduced_model
+from sims.acoustics.source import Pulse, default_width
+from sims.acoustics.surrogates.reduced import ATTACHMENTS, CUTOFF
+from sims.acoustics.surrogates.reduced_attachments import attached
+from sims.acoustics.surrogates.reduced_modes import Modes, Operator, operator_of
+from sims.acoustics.surrogates.reduced_walls import traces_of
 
+UNIT = 2 * math.pi * 1000.0  # rad/s, of the logarithms of `wall.to_parameters`
+PULSE_FIELDS = 3  # that stand for the modes of the pulse beyond the band
+ALIKE = 1e-10  # share of the largest eigenvalue, below which fields are combinations of others
 AT_ONCE = 2**22  # entries of the matrices that are solved together
 
 
@@ -49,29 +56,54 @@ class ModalSpectra:
     by_pitch: Tensor
 
 
-def modal_room(solver: Solver, pulse: Pulse, receivers: Tensor) -> ModalRoom:
-    """The modes of a solver's room, with the fields that its walls may press into the air.
+def modal_room(solver: Solver, pulse: Pulse, receivers: Tensor, highest: float) -> ModalRoom:
+    """The modes of a solver's room up to a frequency [Hz], and the fields that its walls and the
+    pulse add to them.
 
     pulse: with its position; receivers: (R, 3) [m]. Raises InputError for positions outside.
     """
-    model = reduced_model(solver, attachments=ATTACHMENTS)
-    shapes, frequency = model.modes.shapes, model.modes.frequency
+    space = solver.space
+    operator = operator_of(space, 2 * math.pi * CUTOFF * highest)
+    rigid = operator.modes()
+    spread = (default_width(highest) / (2 * SPEED_OF_SOUND)) ** 2
+    pressed = attached(operator, rigid, solver.boundary, spread, ATTACHMENTS)
+    mass = operator.mass[:, None]
+    start = _initial(solver, pulse)
+    fields = [start]
+    for _ in range(PULSE_FIELDS):
+        fields.append(operator.rest(mass * fields[-1]))
+    beside = torch.cat([pressed.shapes[:, len(rigid.frequency) :], *fields[1:]], 1)
+    squared, shapes = _ritz(operator, rigid, beside)
+    nodes, weights = space.interpolation("receivers", receivers)
+    heard = torch.einsum("rqn,rq->rn", shapes[nodes.cpu()], weights.detach().cpu())
+    traces = traces_of(shapes, solver.boundary, solver.room.surfaces)
+    given = shapes.T @ (mass * start)[:, 0]
+    return ModalRoom(squared, torch.stack(list(traces.values())), heard, given, tuple(traces))
 
-    def at(name: str, positions: Tensor) -> Tensor:
-        nodes, weights = solver.space.interpolation(name, positions)
-        return torch.einsum("rqn,rq->rn", shapes[nodes.cpu()], weights.detach().cpu())
 
-    strength, width = pulse.strength_and_width(solver.fmax)
-    spread = (float(width) / (2 * SPEED_OF_SOUND)) ** 2
-    position = torch.as_tensor(pulse.position, dtype=torch.float64).reshape(1, 3)
-    given = float(strength) * torch.exp(-frequency.square() * spread) * at("source", position)[0]
-    return ModalRoom(
-        frequency.square(),
-        torch.stack(list(model.traces.values())),
-        at("receivers", receivers),
-        given,
-        tuple(model.traces),
-    )
+def _initial(solver: Solver, pulse: Pulse) -> Tensor:
+    """The pulse at time 0 at all nodes (N, 1)."""
+    inside = solver.space.mass > 0
+    places = solver.space.points[inside].detach()
+    heard = solver.simulate(pulse, places, solver.time_step).detach()[:, 0]
+    field = torch.zeros(len(inside), 1, dtype=torch.float64)
+    field[inside.cpu(), 0] = heard.double().cpu()
+    return field
+
+
+def _ritz(operator: Operator, rigid: Modes, beside: Tensor) -> tuple[Tensor, Tensor]:
+    """ω² (n,) and shapes (N, n) of rigid modes and of fields beside them (Rayleigh and Ritz)."""
+    mass = operator.mass[:, None]
+    for _ in range(2):
+        beside = beside - rigid.shapes @ (rigid.shapes.T @ (mass * beside))
+    beside = beside / (mass * beside.square()).sum(0).sqrt()
+    values, mix = torch.linalg.eigh(beside.T @ (mass * beside))
+    kept = values > ALIKE * values[-1]
+    beside = beside @ (mix[:, kept] / values[kept].sqrt())
+    stiff = beside.T @ (mass * operator.product(beside))
+    values, mix = torch.linalg.eigh((stiff + stiff.T) / 2)
+    squared = torch.cat([rigid.frequency.square(), values])
+    return squared, torch.cat([rigid.shapes, beside @ mix], 1)
 
 
 def modal_spectra(room: ModalRoom, s: Tensor, admittance: Tensor, slope: Tensor) -> ModalSpectra:
@@ -110,12 +142,12 @@ def _times(matrix: Tensor, vectors: Tensor) -> Tensor:
     return torch.complex(vectors.real @ matrix, vectors.imag @ matrix)
 
 
-def branch_admittance(logarithms: Tensor, s: Tensor, unit: float) -> tuple[Tensor, Tensor, Tensor]:
+def branch_admittance(logarithms: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """y (W, K), its derivatives in the logarithms (W, K, 3 M), and in log s (W, K).
 
-    logarithms: (W, M, 3) of D, E and F of branches 1 / (D s + E + F / s), s in multiples of `unit`.
+    logarithms: (W, M, 3) of branches, as of `wall.to_parameters`.
     """
-    x = s / unit
+    x = s / UNIT
     values = torch.exp(logarithms)[..., None]  # (W, M, 3, 1)
     steps = torch.stack((x, torch.ones_like(x), 1.0 / x))
     pieces = values * steps  # (W, M, 3, K)

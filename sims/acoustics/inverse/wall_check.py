@@ -19,7 +19,7 @@ from sims.acoustics.metrics.parameters import (
 from sims.acoustics.solver import Solver
 from sims.acoustics.wav import resample
 
-LOWEST_BAND = 63.0  # Hz
+LOWEST_BANDS = (125.0, 63.0)  # Hz, the second where fmax is too low for the first
 TAPER = 0.25  # of fmax, over which what is above it fades out
 LEAST = 20.0  # Hz, below which sources are not told
 
@@ -68,12 +68,16 @@ def wall_check(solver: Solver, measurement: Measurement, nuisance: Nuisance) -> 
     solved = resample(heard, pitch / solver.time_step, rate)
     recorded = _below(measurement.responses, rate, highest)
     count = min(solved.shape[-1], recorded.shape[-1])
-    bands = bands_below(1.001 * highest, "octave", LOWEST_BAND)
+    found = [bands_below(1.001 * highest, "octave", lowest) for lowest in LOWEST_BANDS]
+    bands = found[0] or found[1]
     first, second = (
         room_parameters(response[:, :count].contiguous(), rate, bands)
         for response in (recorded, solved)
     )
     apart = noticeable_differences(first, second)
+    # late sound that is below the noise has no level to compare
+    heard_late = first.c50 < first.decay_range
+    apart["c50"] = torch.where(heard_late, apart["c50"], math.nan)
     differences = {name: apart[name] for name in ("t30", "c50")}
     return WallCheck(first, second, differences, len(solver.space.points))
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sims.acoustics.air import SPEED_OF_SOUND
 from sims.acoustics.inverse.measurement import Measurement
 from sims.acoustics.inverse.misfit import (
-    UNIT,
     Measured,
     Nuisance,
     difference,
@@ -31,14 +29,14 @@ from sims.acoustics.inverse.spectra import damped_spectrum, frequencies_of
 from sims.acoustics.inverse.wall_unknowns import Unknowns
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
-from sims.acoustics.source import Pulse, default_width
+from sims.acoustics.source import Pulse
 
 PITCH_STEP = 1e-5  # of a difference quotient, for walls that are known
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """Up to `solver.fmax`. sign: of the recordings."""
+    """A band, and a solver whose band may be wider. sign: of the recordings."""
 
     solver: Solver
     modes: ModalRoom
@@ -89,7 +87,7 @@ class Level:
     def _spectra(self, x: Tensor, nuisance: Nuisance) -> tuple[ModalSpectra, Tensor]:
         """The room on its modes, and its derivatives (R, K, P) in the walls' logarithms."""
         s = self._slowed(nuisance.pitch)
-        found, slopes, pitch = branch_admittance(self.unknowns.logarithms(x), s, UNIT)
+        found, slopes, pitch = branch_admittance(self.unknowns.logarithms(x), s)
         admittance, slope = _known(self.solver.room, self.modes.surfaces, s)
         places = [self.modes.surfaces.index(name) for name in self.unknowns.surfaces]
         admittance[places], slope[places] = found, pitch
@@ -111,22 +109,14 @@ def _known(room: Room, surfaces: Sequence[str], s: Tensor) -> tuple[Tensor, Tens
 
 def level_of(
     measurement: Measurement,
-    room: Room,
+    solver: Solver,
     unknowns: Unknowns,
-    highest: float,
-    fmax: float,
     lowest: float,
+    highest: float,
     sign: float = 1.0,
 ) -> Level:
-    """The band from `lowest` to `highest` [Hz], of an identification up to fmax."""
-    solver = Solver(room, fmax=highest)
-    pulse = Pulse(measurement.source, 1.0, default_width(highest))
+    """The band from `lowest` to `highest` [Hz], at most the solver's."""
     frequencies = frequencies_of(lowest, highest, measurement.duration)
     spectrum = damped_spectrum(measurement.responses, 1 / measurement.rate, frequencies.s)
-    # the source is told beside the pulse of fmax, which is shorter than the one of this band
-    narrow, wide = default_width(fmax), default_width(highest)
-    spread = (wide**2 - narrow**2) / (2 * SPEED_OF_SOUND) ** 2
-    wider = (wide / narrow) ** 3 * torch.exp(frequencies.s.square() * spread)
-    data = measured(frequencies, spectrum * wider)
-    modes = modal_room(solver, pulse, measurement.receivers)
-    return Level(solver, modes, data, unknowns, measurement, sign)
+    modes = modal_room(solver, Pulse(measurement.source), measurement.receivers, highest)
+    return Level(solver, modes, measured(frequencies, spectrum), unknowns, measurement, sign)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,11 +21,12 @@ WALL_SPREAD = 2.0  # of the logarithms, a factor of 7
 @dataclass(frozen=True, eq=False)
 class Unknowns:
     """Vectors (P + 6,): logarithms of D, E, F of each branch of each surface, then the source's
-    terms and the pitch.
+    terms and the pitch. fmax: up to where responses are compared [Hz].
     """
 
     surfaces: tuple[str, ...]
     branches: int
+    fmax: float
 
     @property
     def count(self) -> int:
@@ -37,7 +39,8 @@ class Unknowns:
 
     def nuisance(self, x: Tensor, sign: float) -> Nuisance:
         """The source and the pitch."""
-        return Nuisance(x[self.count : self.count + TERMS], x[-1], sign)
+        terms = x[self.count : self.count + TERMS]
+        return Nuisance(terms, x[-1], 2 * math.pi * self.fmax, sign)
 
     def walls(self, x: Tensor) -> dict[str, Wall]:
         """The walls by name, differentiable."""
