@@ -175,9 +175,12 @@ class ShapeProblem(Problem):
         return (10 * torch.log10(energy / self.box_energy)).to(self.device)
 
     def mesh(self, parameters: dict[str, Tensor]) -> Mesh:
-        """The walls of a design as triangles."""
+        """The walls of a design as triangles that face outwards."""
         ends = self.space.hexahedra.reshape(-1, 2, 2, 2)
-        quads = torch.cat([e.flatten(1) for axis in (1, 2, 3) for e in ends.unbind(axis)])
+        low, high = zip(*(ends.unbind(axis) for axis in (1, 2, 3)), strict=True)
+        # corners run so that triangles face outwards, which turns them over on opposite sides
+        outward = (low[0], high[0].mT, low[1].mT, high[1], low[2], high[2].mT)
+        quads = torch.cat([quad.flatten(1) for quad in outward])
         key = quads.sort(dim=1).values
         _, place, count = torch.unique(key, dim=0, return_inverse=True, return_counts=True)
         outer = quads[count[place] == 1]

@@ -120,6 +120,9 @@ def test_a_run_of_the_task_shows_its_walls(problem: ShapeProblem, tmp_path) -> N
     edges = torch.cat([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
     _, count = torch.unique(edges.sort(dim=1).values, dim=0, return_counts=True)
     assert set(count.tolist()) == {2}  # closed
+    one, two, three = mesh.vertices[mesh.faces].unbind(1)
+    enclosed = (one * torch.linalg.cross(two, three)).sum() / 6
+    assert float(enclosed) == pytest.approx(math.prod(SIZE), rel=0.02)  # and outwards; flat quads
     problem.write_artifacts(result.parameters, tmp_path)
     assert (tmp_path / "walls.ply").exists()
 
