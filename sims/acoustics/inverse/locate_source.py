@@ -26,7 +26,7 @@ from sims.acoustics.inverse.certify import finer
 from sims.acoustics.inverse.spectra import Frequencies, damped_spectrum, frequencies_of, levels
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
-from sims.acoustics.source import default_width
+from sims.acoustics.source import Pulse, default_width
 from sims.acoustics.take import ResponseTake
 from sims.acoustics.wall import Wall
 

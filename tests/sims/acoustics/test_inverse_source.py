@@ -93,6 +93,7 @@ def test_the_gradient_of_the_misfit_agrees_with_differences():
     gradient = problem.evaluate(x, order=1).gradient
     step = 1e-4 * torch.eye(3, dtype=torch.float64)
     apart = problem.evaluate(x + step).value - problem.evaluate(x - step).value
+    assert gradient is not None
     torch.testing.assert_close(gradient[0], apart / 2e-4, rtol=1e-5, atol=1e-7)
 
 
