@@ -129,6 +129,7 @@ def plot(room, shares, built):
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.patches import Rectangle
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     for axis, (title, values) in zip(
@@ -137,7 +138,7 @@ def plot(room, shares, built):
         for patch, value in zip(room.patches, values.tolist(), strict=True):
             (x, y), (w, h) = patch.low[:2], (patch.high - patch.low)[:2]
             color = plt.cm.YlGnBu(0.6 * value)
-            axis.add_patch(plt.Rectangle((x, y), w, h, facecolor=color, edgecolor="0.4"))
+            axis.add_patch(Rectangle((x, y), w, h, facecolor=color, edgecolor="0.4"))
             axis.text(x + 0.05, y + 0.05, f"{value:.2f}")
         axis.plot(*torch.tensor(SEATS)[:, :2].T, "o", color="tab:red", label="seats")
         axis.plot(*SOURCE[:2], "^", color="tab:red", label="source")
