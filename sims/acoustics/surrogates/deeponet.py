@@ -205,10 +205,11 @@ class DeepONet(Surrogate):
         self, source: Tensor, width: float | Tensor, receivers: Tensor, times: Tensor
     ) -> Tensor:
         """The pressure (R, T) of the unit pulse at source (3,), of the width that was trained."""
-        if not math.isclose(float(width), self.domain.width, rel_tol=1e-6):
+        held = float(torch.as_tensor(width).detach())
+        if not math.isclose(held, self.domain.width, rel_tol=1e-6):
             raise InputError(
                 f"the width of a pulse must be the {self.domain.width:.6g} m that the DeepONet was "
-                f"trained on, got {float(width):.6g}; ask a Green operator or the solver"
+                f"trained on, got {held:.6g}; ask a Green operator or the solver"
             )
         count = len(times)
         at = receivers[:, None].expand(-1, count, 3)

@@ -179,10 +179,11 @@ class Domain:
         """Position (3,), amplitude and width of a pulse; raises InputError for a narrower one."""
         pulse = source if isinstance(source, Pulse) else Pulse(source)
         width = self.width if pulse.width is None else pulse.width
-        if not self.width * (1 - 1e-6) <= float(width) < math.inf:
+        held = as_tensor("width", width, "a number [m]", dtype=torch.float64).detach()
+        if held.ndim or not self.width * (1 - 1e-6) <= float(held) < math.inf:
             raise InputError(
                 f"the width of a pulse must be at least the {self.width:.6g} m that the surrogate "
-                f"was trained on, got {float(width):.6g}; ask the solver, or train at a higher fmax"
+                f"was trained on, got {held.tolist()}; ask the solver, or train at a higher fmax"
             )
         places = self.sources(pulse.position, like)
         if len(places) != 1:

@@ -156,6 +156,18 @@ def test_gradients_reach_source_and_receiver(hard):
     assert torch.autograd.gradcheck(response, (source, receivers), rtol=1e-6)
 
 
+def test_gradients_reach_strength_and_width_of_a_pulse(rigid):
+    model = rigid[1].double()
+    amplitude = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    width = torch.tensor(1.2 * model.domain.width, dtype=torch.float64, requires_grad=True)
+
+    def response(amplitude, width):
+        return model.simulate(Pulse((0.5, 0.6, 0.45), amplitude, width), [(0.2, 0.9, 0.3)], 0.004)
+
+    assert torch.autograd.gradcheck(response, (amplitude, width), rtol=1e-6)
+    model.float()
+
+
 def test_a_file_gives_the_same_answers_and_refuses_other_kinds(rigid, tmp_path):
     model = rigid[1]
     model.save(tmp_path / "green.pt")
