@@ -91,35 +91,11 @@ def identify_walls(
 
     Raises InputError.
     """
-    if not 0 < lowest < fmax / 1.5 or not math.isfinite(fmax):
-        raise InputError(
-            f"fmax must be above one and a half times the lowest frequency, {lowest:g} Hz, got "
-            f"{fmax} Hz"
-        )
-    if isinstance(branches, bool) or not isinstance(branches, int) or branches < 1:
-        raise InputError(f"branches must be a whole number of at least 1, got {branches}")
-    measurement = measurement_of(
-        responses, lowest, rate=rate, source=source, receivers=receivers, duration=duration
-    )
-    if measurement.rate < 2.5 * fmax:
-        raise InputError(
-            f"rate must be above {2.5 * fmax:g} samples a second for fmax = {fmax:g} Hz, got "
-            f"{measurement.rate:g}: lower fmax"
-        )
-    unknowns = Unknowns(_surfaces(room, surfaces), branches, fmax)
-    bands = levels_up_to(fmax, lowest)
-    solver = Solver(room, fmax)
-    level = level_of(measurement, solver, unknowns, lowest, bands[0])
-    level, fit = _best_start(level)
-    misfits = {}
-    for highest in bands:
-        if highest != bands[0]:
-            level = level_of(measurement, solver, unknowns, lowest, highest, level.sign)
-        fit = _fitted(level, fit.parameters)
-        misfits[f"up to {highest:.0f} Hz"] = _size(fit)
+    given = {"rate": rate, "source": source, "receivers": receivers, "duration": duration}
+    level, fit, misfits = proposed(responses, room, fmax, surfaces, branches, lowest, **given)
     level, fit = _corrected(level, fit)
     misfits["by the solver"] = _size(fit)
-    x = fit.parameters
+    unknowns, measurement, x = level.unknowns, level.measurement, fit.parameters
     walls = unknowns.walls(x)
     found = room.with_walls(walls)
     nuisance = unknowns.nuisance(x, level.sign)
@@ -136,6 +112,46 @@ def identify_walls(
             wall_check(finer(solver), measurement, nuisance),
         ),
     )
+
+
+def proposed(
+    responses: ResponseTake | Tensor,
+    room: Room,
+    fmax: float,
+    surfaces: Sequence[str] | None = None,
+    branches: int = 3,
+    lowest: float = LOWEST,
+    **given: Any,
+) -> tuple[Level, Fit, dict[str, float]]:
+    """What `identify_walls` finds on the modes: the last band, the fit there, and the misfits.
+
+    given: rate, source, receivers and duration. Raises InputError.
+    """
+    if not 0 < lowest < fmax / 1.5 or not math.isfinite(fmax):
+        raise InputError(
+            f"fmax must be above one and a half times the lowest frequency, {lowest:g} Hz, got "
+            f"{fmax} Hz"
+        )
+    if isinstance(branches, bool) or not isinstance(branches, int) or branches < 1:
+        raise InputError(f"branches must be a whole number of at least 1, got {branches}")
+    measurement = measurement_of(responses, lowest, **given)
+    if measurement.rate < 2.5 * fmax:
+        raise InputError(
+            f"rate must be above {2.5 * fmax:g} samples a second for fmax = {fmax:g} Hz, got "
+            f"{measurement.rate:g}: lower fmax"
+        )
+    unknowns = Unknowns(_surfaces(room, surfaces), branches, fmax)
+    bands = levels_up_to(fmax, lowest)
+    solver = Solver(room, fmax)
+    level = level_of(measurement, solver, unknowns, lowest, bands[0])
+    level, fit = _best_start(level)
+    misfits = {}
+    for highest in bands:
+        if highest != bands[0]:
+            level = level_of(measurement, solver, unknowns, lowest, highest, level.sign)
+        fit = _fitted(level, fit.parameters)
+        misfits[f"up to {highest:.0f} Hz"] = _size(fit)
+    return level, fit, misfits
 
 
 def levels_up_to(fmax: float, lowest: float) -> list[float]:
