@@ -193,7 +193,8 @@ def castle_of(frame: Frame, size: float) -> Castle:
     if shape[0] * shape[1] * shape[2] > LARGEST_GRID:
         raise InputError(
             f"size must leave at most {LARGEST_GRID} cells in the box of the mesh, "
-            f"got {size:g} m for {' x '.join(map(str, shape))} cells"
+            f"got {size:g} m for {' x '.join(map(str, shape))} cells: lower fmax, or scale the "
+            "mesh if it is not in metres"
         )
     middles = [(axis[1:] + axis[:-1]) / 2 for axis in axes]
     centers = torch.cartesian_prod(*middles)

@@ -123,7 +123,8 @@ def _core(castle: Castle, size: float) -> tuple[Tensor, Tensor]:
     if not len(cells):
         raise InputError(
             f"size must leave cells well inside the mesh, got {size:g} m, at which none fits: "
-            "a room needs about three elements across; choose a smaller size"
+            "a room needs about three elements across; choose a smaller size, or scale the mesh if "
+            "it is not in metres"
         )
     index = torch.arange(shape[0] * shape[1] * shape[2]).view(shape)
     corners = [

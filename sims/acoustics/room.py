@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from geomopt.errors import InputError, as_tensor
+from geomopt.errors import InputError, as_tensor, check_indices, check_tensor
 from geomopt.geometry.mesh import Mesh
 from sims.acoustics.wall import Wall
 
@@ -97,6 +97,8 @@ class Room:
 
         Raises InputError for a mesh that leaks or crosses itself.
         """
+        if not isinstance(mesh, Mesh | str | os.PathLike):
+            raise InputError(f"mesh must be a Mesh or the path of one, got {type(mesh).__name__}")
         if not isinstance(mesh, Mesh):
             mesh = Mesh.load(mesh, dtype=torch.float64)
         return cls(mesh.to(dtype=torch.float64), _by_surface(walls, False))
@@ -106,9 +108,13 @@ class Room:
         cls, vertices: Tensor, hexahedra: Tensor, walls: Wall | Mapping[str, Wall]
     ) -> Room:
         """A room of mapped hexahedra: vertices (V, 3) [m], hexahedra (E, 8) with corners in the
-        order (i, j, k), k fastest, along the three axes of each.
+        order (i, j, k), k fastest, along the three axes of each. Raises InputError.
         """
-        return cls(Hexahedra(vertices, hexahedra), _by_surface(walls, False))
+        corners = as_tensor("vertices", vertices, "numbers (V, 3)", dtype=torch.float64)
+        check_tensor("vertices", corners, (None, 3))
+        elements = as_tensor("hexahedra", hexahedra, "numbers of vertices (E, 8)")
+        check_indices("hexahedra", elements, (None, 8), len(corners))
+        return cls(Hexahedra(corners, elements), _by_surface(walls, False))
 
     @property
     def surfaces(self) -> tuple[str, ...]:

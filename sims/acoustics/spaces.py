@@ -32,7 +32,15 @@ def space_of(
     if not isinstance(shape, HexahedralShape):
         from sims.acoustics.hexahedral_mesh import hexahedral_mesh_of
 
-        mesh = hexahedral_mesh_of(shape, largest)
+        try:
+            mesh = hexahedral_mesh_of(shape, largest)
+        except InputError as error:
+            if not str(error).startswith("size"):
+                raise
+            raise InputError(
+                f"{error} (size is that of elements of order {order}: a larger fmax or "
+                "nodes_per_wavelength makes it smaller)"
+            ) from None
         shape = HexahedralShape(mesh.vertices, mesh.hexahedra)
     longest = longest_edge(shape)
     if longest > TOO_COARSE * largest:

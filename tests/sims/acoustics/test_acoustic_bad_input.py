@@ -7,9 +7,17 @@ import pytest
 import torch
 
 from geomopt.errors import InputError
+from geomopt.geometry import Mesh
 from sims.acoustics import Emission, Pulse, Room, Solver, Wall
 
 INSIDE = (1.0, 1.0, 1.0)
+CORNERS = torch.cartesian_prod(*(torch.tensor([0.0, 1.0]).double() for _ in range(3)))
+# fmt: off
+FACES = torch.tensor([
+    (0, 1, 3), (0, 3, 2), (4, 6, 7), (4, 7, 5), (0, 4, 5), (0, 5, 1),
+    (2, 3, 7), (2, 7, 6), (0, 2, 6), (0, 6, 4), (1, 5, 7), (1, 7, 3),
+])
+# fmt: on
 SIGNAL = np.sin(np.linspace(0.0, 20.0, 100))
 
 
@@ -78,5 +86,35 @@ def test_runs(solver):
 @pytest.mark.parametrize("low", [(5.0, 5.0, 5.0), (0.5, 0.5, 0.5)])
 def test_patches_off_the_walls(room, low):
     high = tuple(place + 1.0 for place in low)
-    with pytest.raises(InputError, match="patch 'panel' .* none"):
+    with pytest.raises(InputError, match=r"patch 'panel' .* none"):
         Solver(room.with_patch("panel", low, high, Wall.rigid()), fmax=200.0)
+
+
+@pytest.mark.parametrize(
+    ("vertices", "hexahedra", "said"),
+    [
+        (torch.rand(8, 3), torch.arange(1, 9)[None], "hexahedra must index"),
+        (torch.rand(8, 2), torch.arange(8)[None], "vertices"),
+        (torch.full((8, 3), math.nan), torch.arange(8)[None], "vertices"),
+        (torch.rand(8, 3), torch.rand(1, 8), "hexahedra"),
+        ("corners", torch.arange(8)[None], "vertices"),
+    ],
+)
+def test_hexahedra(vertices, hexahedra, said):
+    with pytest.raises(InputError, match=said):
+        Room.hexahedra(vertices, hexahedra, walls=Wall.rigid())
+
+
+def test_hexahedra_may_be_lists():
+    corners = [(x, y, z) for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0)]
+    assert Solver(Room.hexahedra(corners, [list(range(8))], Wall.rigid()), fmax=100.0).time_step > 0
+
+
+def test_meshes_of_another_unit():
+    """A room of 3 m in millimetres, and one of 3 mm."""
+    with pytest.raises(InputError, match="mesh must be"):
+        Room.from_mesh(5, walls=Wall.rigid())
+    for edge, said in ((3000.0, "scale the mesh"), (0.003, "in metres.*larger fmax")):
+        box = Mesh(edge * CORNERS, FACES)
+        with pytest.raises(InputError, match=said):
+            Solver(Room.from_mesh(box, walls=Wall.rigid()), fmax=300.0)
