@@ -1,6 +1,7 @@
 """What cannot be solved is refused with the argument, its value and the remedy."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ FACES = torch.tensor([
     (2, 3, 7), (2, 7, 6), (0, 2, 6), (0, 6, 4), (1, 5, 7), (1, 7, 3),
 ])
 # fmt: on
+WRONG: tuple[Any, ...] = ("fast", None, 5)
 SIGNAL = np.sin(np.linspace(0.0, 20.0, 100))
 
 
@@ -62,8 +64,8 @@ def test_boxes(boxes):
         (Pulse(INSIDE, width=1e6), "width of a pulse must be .* lower"),
         (Pulse(INSIDE, width=1e-3), "width of a pulse must be .* raise"),
         (Emission(INSIDE, SIGNAL, math.inf), "rate"),
-        (Emission(INSIDE, SIGNAL, "fast"), "rate"),
-        (Emission(INSIDE, SIGNAL, None), "rate"),
+        (Emission(INSIDE, SIGNAL, WRONG[0]), "rate"),
+        (Emission(INSIDE, SIGNAL, WRONG[1]), "rate"),
         (Emission(INSIDE, 1j * SIGNAL, 1000.0), "signal"),
     ],
 )
@@ -106,14 +108,15 @@ def test_hexahedra(vertices, hexahedra, said):
 
 
 def test_hexahedra_may_be_lists():
-    corners = [(x, y, z) for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0)]
-    assert Solver(Room.hexahedra(corners, [list(range(8))], Wall.rigid()), fmax=100.0).time_step > 0
+    corners: Any = [(x, y, z) for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0)]
+    elements: Any = [list(range(8))]
+    assert Solver(Room.hexahedra(corners, elements, Wall.rigid()), fmax=100.0).time_step > 0
 
 
 def test_meshes_of_another_unit():
     """A room of 3 m in millimetres, and one of 3 mm."""
     with pytest.raises(InputError, match="mesh must be"):
-        Room.from_mesh(5, walls=Wall.rigid())
+        Room.from_mesh(WRONG[2], walls=Wall.rigid())
     for edge, said in ((3000.0, "scale the mesh"), (0.003, "in metres.*larger fmax")):
         box = Mesh(edge * CORNERS, FACES)
         with pytest.raises(InputError, match=said):
