@@ -26,7 +26,7 @@ def run(script, folder, *options):
 
 @pytest.mark.slow
 def test_a_voice_is_drier_between_absorbers(tmp_path):
-    told = run("room_sound.py", tmp_path, "--fmax", "200", "--duration", "0.6")
+    told = run("room_sound.py", tmp_path)
     rows = re.findall(rf"^(bare|treated) +125 Hz +{NUMBER} +{NUMBER} +{NUMBER}", told, re.MULTILINE)
     (bare, *before), (treated, *after) = rows
     assert (bare, treated) == ("bare", "treated")
@@ -65,3 +65,13 @@ def test_walls_that_were_found_sound_right_where_nothing_was_told(tmp_path):
     assert max(apart) < 1.0  # a just noticeable difference
     assert (tmp_path / "find_walls_take" / "take.toml").is_file()
     assert (tmp_path / "find_walls.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_bent_wall_lowers_the_highest_resonance(tmp_path):
+    told = run("diffuser.py", tmp_path, "--gradients", "6")
+    rows = dict(re.findall(r"^(flat|bent) +(-?[\d.]+ +-?[\d.]+)$", told, re.MULTILINE))
+    assert len(rows) == 2
+    for before, after in zip(rows["flat"].split(), rows["bent"].split(), strict=True):
+        assert float(after) < float(before) - 0.5  # dB
+    assert (tmp_path / "diffuser.png").stat().st_size > 10_000
