@@ -6,7 +6,7 @@ files with take.toml. Four of them tell the walls: `identify_walls` starts from 
 knows neither the source's strength nor its delay. The fifth was kept back; there the decay time T30
 and the clarity C50 of the room that was found are compared with the recorded ones, in just
 noticeable differences (5 % and 1 dB, ISO 3382-1). Writes the folder find_walls_take and
-find_walls.png; takes a minute on one core.
+find_walls.png; takes half a minute on one core.
 """
 
 import argparse
