@@ -1,6 +1,6 @@
 """What the walls of a room are made of, from impulse responses that were recorded in it.
 
-Five responses of a small room whose walls are of three kinds are made with a finer mesh than the
+Five responses of a small room whose walls are of four kinds are made with a finer mesh than the
 search uses, with noise at -60 dB, and written as a take, as a measurement would be: a folder of WAV
 files with take.toml. Four of them tell the walls: `identify_walls` starts from typical ones and
 knows neither the source's strength nor its delay. The fifth was kept back; there the decay time T30
