@@ -36,7 +36,7 @@ from geomopt.launch import Commands, launch, recorded
 from sims.acoustics.adjoint_kernels import kernels
 from sims.acoustics.checkpoints import GradientMemory, Kept, Recording
 from sims.acoustics.hexahedra import Hexahedra
-from sims.acoustics.marching import KICKS, UNLIKE, Stencils, Walls, Watch, march
+from sims.acoustics.marching import KICKS, UNLIKE, Emitted, Stencils, Walls, Watch, march
 from sims.acoustics.shape_adjoint import ShapeSweep
 from sims.acoustics.space import Space
 from sims.acoustics.wall_adjoint import WallSweep, nodes_of_entries
@@ -53,7 +53,7 @@ class Run:
     walls: Walls
     initial: Tensor
     receivers: Stencils
-    emitted: Stencils | None
+    emitted: Emitted | None
     steps: int
     time_step: float
 
@@ -66,7 +66,7 @@ def heard(
     steps: int,
     time_step: float,
     *,
-    emitted: Stencils | None = None,
+    emitted: Emitted | None = None,
     watch: Watch | None = None,
     memory: float | None = None,
 ) -> tuple[Tensor, GradientMemory | None]:
@@ -96,7 +96,7 @@ def heard(
         replace(walls, strength=walls.strength.detach(), table=walls.table.detach()),
         initial.detach(),
         Stencils(receivers.nodes, receivers.weights.detach()),
-        None if emitted is None else Stencils(emitted.nodes, emitted.weights.detach()),
+        None if emitted is None else Emitted(emitted.nodes, emitted.weights.detach(), emitted.taps),
         steps,
         time_step,
     )
@@ -236,7 +236,7 @@ def sweep_back(
         space.accelerate(field, acceleration)
         walls.close(field, previous, acceleration)
         if emitted is not None and run.emitted is not None and step:
-            given = [clock, run.emitted.nodes, square, quartic]
+            given = [clock, run.emitted.nodes, run.emitted.taps, square, quartic]
             launch(tools.collect, emitted.shape[1], [*given, field, acceleration], [emitted])
 
     def end() -> None:

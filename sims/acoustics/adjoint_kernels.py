@@ -225,6 +225,7 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
         first: int,
         clock: wp.array(dtype=wp.int32),
         nodes: wp.array2d(dtype=wp.int32),
+        taps: wp.array(dtype=real),
         of_field: real,
         of_acceleration: real,
         field: wp.array(dtype=real),
@@ -233,9 +234,12 @@ def kernels(dtype: torch.dtype) -> SimpleNamespace:
     ):
         """What the emission of a step did, at one of its nodes."""
         corner = first + wp.tid()
-        step = clock[0] - 1
-        i = nodes[step, corner]
-        out[step, corner] = of_field * field[i] + of_acceleration * acceleration[i]
+        for tap in range(taps.shape[0]):
+            row = clock[0] - 1 + tap
+            i = nodes[row, corner]
+            out[row, corner] = out[row, corner] + taps[tap] * (
+                of_field * field[i] + of_acceleration * acceleration[i]
+            )
 
     @wp.kernel(module=home, enable_backward=False)
     def turn_back(first: int, clock: wp.array(dtype=wp.int32)):

@@ -344,13 +344,14 @@ def sampling(dtype: torch.dtype) -> Any:
         clock: wp.array(dtype=wp.int32),
         nodes: wp.array2d(dtype=wp.int32),
         amounts: wp.array2d(dtype=real),
+        taps: wp.array(dtype=real),
         acceleration: wp.array(dtype=real),
     ):
-        """a <- a + what a moving point adds in this step; its nodes are those of one element."""
+        """a <- a + what a point adds in this step; on its way two elements may share a node."""
         corner = first + wp.tid()
-        step = clock[0] - 1
-        i = nodes[step, corner]
-        acceleration[i] = acceleration[i] + amounts[step, corner]
+        for tap in range(taps.shape[0]):
+            row = clock[0] - 1 + tap
+            wp.atomic_add(acceleration, nodes[row, corner], taps[tap] * amounts[row, corner])
 
     @wp.kernel(module=home, enable_backward=False)
     def record(

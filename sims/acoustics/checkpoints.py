@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sims.acoustics.marching import Motion, Repeated, Stencils, Walls, move
+from sims.acoustics.marching import Emitted, Motion, Repeated, Walls, move
 from sims.acoustics.space import Space
 
 
@@ -107,7 +107,7 @@ class Recording:
         self,
         space: Space,
         walls: Walls,
-        emitted: Stencils | None,
+        emitted: Emitted | None,
         initial: Tensor,
         time_step: float,
         steps: int,

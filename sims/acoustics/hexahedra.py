@@ -152,29 +152,23 @@ class Hexahedra:
         corners = self.vertices.detach()[self.hexahedra[around]]
         return self._in_words(int(around[trilinear.least_widths(corners).argmin()]))
 
-    def interpolation(
-        self, name: str, positions: Tensor, near: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def interpolation(self, name: str, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Nodes (R, Q) int64 and weights (R, Q) float64 of the field at positions (R, 3) [m].
 
-        Differentiable in the positions and in the vertices. near: (R, 3), to take the elements that
-        hold these instead. Raises InputError that says `name` for a position outside of every
-        element.
+        Differentiable in the positions and in the vertices. Raises InputError that says `name` for
+        a position outside of every element.
         """
         targets = positions.to(self.vertices)
-        held = targets if near is None else near.to(self.vertices)
-        found, reference = located(self.vertices.detach()[self.hexahedra], held.detach())
+        found, reference = located(self.vertices.detach()[self.hexahedra], targets.detach())
         if bool((found < 0).any()):
             row = int((found < 0).nonzero()[0, 0])
             low, high = self.points.detach().aminmax(dim=0)
             raise InputError(
                 f"{name} must lie in the air of the room, which is between {_place(low)} and "
-                f"{_place(high)} m, got {_place(held[row])} in row {row}, outside of every "
+                f"{_place(high)} m, got {_place(targets[row])} in row {row}, outside of every "
                 "element"
             )
         corners = self.vertices[self.hexahedra[found]]
-        if near is not None:
-            reference = trilinear.inverted(corners.detach(), targets.detach())
         reference = trilinear.differentiable_inverse(corners, targets, reference)
         x, y, z = interpolation_weights(self.order, reference).unbind(dim=1)
         weights = x[:, :, None, None] * y[:, None, :, None] * z[:, None, None, :]

@@ -211,18 +211,14 @@ class Lattice:
         """(V, 3) float64, the corners of the elements with air [m]."""
         return torch.cartesian_prod(*self.grid.lines)[torch.unique(self._corners)].to(self.device)
 
-    def interpolation(
-        self, name: str, positions: Tensor, near: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def interpolation(self, name: str, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Nodes (R, (P+1)³) int64 and weights (R, (P+1)³) float64 of the field at positions (R, 3).
 
         The polynomials of the element that holds a position, differentiable in it; on a face
-        between elements either side's. near: (R, 3), to take the elements that hold these instead.
-        Raises InputError for a position outside of the air.
+        between elements either side's. Raises InputError for a position outside of the air.
         """
         points = positions.to("cpu", torch.float64)
-        held = points if near is None else near.to("cpu", torch.float64)
-        cells = self._cells_at(name, held.detach())
+        cells = self._cells_at(name, points.detach())
         weights = []
         for axis, line in enumerate(self.grid.lines):
             low = line[cells[:, axis]]

@@ -233,10 +233,23 @@ def span_of(like: Tensor) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Stencils:
-    """Nodes (n, Q) int32 and weights (n, Q): of n receivers, or of a source at n steps."""
+    """Nodes (R, Q) int32 and weights (R, Q) of receivers."""
 
     nodes: Tensor
     weights: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Emitted:
+    """What a point adds to the acceleration: in step n the sum over k of taps_k weights_(n + k).
+
+    nodes: (steps + K - 1, Q) int32. weights: the same, over the mass. taps: (K,) of a derivative in
+    time. Where a point moves they join what it did in one element to what it does in the next.
+    """
+
+    nodes: Tensor
+    weights: Tensor
+    taps: Tensor
 
 
 Watch = Callable[[int, Tensor, Tensor], None]
@@ -301,14 +314,14 @@ def move(
     motion: Motion,
     time_step: float,
     initial: Tensor,
-    emitted: Stencils | None,
+    emitted: Emitted | None,
 ) -> None:
     """Take one step; `initial` (N,) comes in by the `KICKS`."""
     pressure, previous, acceleration = motion.pressure, motion.previous, motion.acceleration
     space.accelerate(pressure, acceleration)
     if emitted is not None and motion.step:
         emit, *_ = sampling(pressure.dtype)
-        inputs = [motion.clock, emitted.nodes, emitted.weights]
+        inputs = [motion.clock, emitted.nodes, emitted.weights, emitted.taps]
         launch(emit, emitted.nodes.shape[1], inputs, [acceleration])
     keep, *_ = kernels(pressure.dtype)
     launch(keep, len(walls.nodes), [walls.nodes, previous], [motion.walls.before])
@@ -352,7 +365,7 @@ def march(
     steps: int,
     time_step: float,
     *,
-    emitted: Stencils | None = None,
+    emitted: Emitted | None = None,
     watch: Watch | None = None,
     follow: Callable[[Motion], None] | None = None,
 ) -> Tensor:

@@ -10,7 +10,9 @@ from functools import cached_property
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.signal import kaiserord
 from torch import Tensor
 
 from geomopt.errors import InputError, as_tensor, check_tensor
@@ -20,7 +22,7 @@ from sims.acoustics.boundary import boundary_of, branches_of
 from sims.acoustics.checkpoints import GradientMemory
 from sims.acoustics.coupling import Coupling
 from sims.acoustics.hexahedra import Hexahedra
-from sims.acoustics.marching import Stencils, Walls, Watch, walls_of
+from sims.acoustics.marching import Emitted, Stencils, Walls, Watch, walls_of
 from sims.acoustics.room import NAMES, Room
 from sims.acoustics.smoothing import diffused
 from sims.acoustics.source import Emission, Pulse
@@ -39,6 +41,7 @@ LOOK_EVERY = 50  # steps between looks at whether the field still is bounded
 # what is emitted is of fourth order in time, as the step is
 RISE = tuple(number / 144 for number in (1, 2, -79, 0, 79, -2, -1))
 MOST_STEPS = 1e8  # of a run; this many take days in the smallest room
+STOPPED = 70.0  # dB, of what a moving point must not shake
 GROWTH = 1e3  # a field that is larger than all that came in by this factor is unstable
 
 
@@ -223,7 +226,7 @@ class Solver:
         nodes, weights = self.space.interpolation(name, positions)
         return Stencils(nodes.int().contiguous(), weights.to(self.dtype).contiguous())
 
-    def _sound(self, source: Any, steps: int) -> tuple[Tensor, Stencils | None, float]:
+    def _sound(self, source: Any, steps: int) -> tuple[Tensor, Emitted | None, float]:
         """The initial field, what is emitted in each step, and how loud that can become."""
         if isinstance(source, Emission):
             return self._emission(source, steps)
@@ -248,25 +251,30 @@ class Solver:
             warnings.simplefilter("ignore")  # what there is to warn of was said before
             return space_of(self.room, self.largest, self.order, torch.float64, self.device)
 
-    def _emission(self, source: Emission, steps: int) -> tuple[Tensor, Stencils, float]:
+    def _emission(self, source: Emission, steps: int) -> tuple[Tensor, Emitted, float]:
         h = self.time_step
-        times = h * torch.arange(-3, steps + 3, dtype=torch.float64, device=self.device)
-        positions, signal = source.at(times)
-        moving = torch.as_tensor(source.positions).ndim > 1
-        last = steps if moving else 1
-        here = positions[3 : 3 + last]
-        nodes, weights = self.space.interpolation("source", here)
-        amounts = torch.zeros_like(weights)
-        for tap, share in enumerate(RISE):
-            # what moves is told apart by the polynomials of the element that it is in
-            place = positions[tap : tap + last]
-            if moving:
-                _, weights = self.space.interpolation("source", place, here)
-            amounts = amounts + share / h * signal[tap : tap + steps, None] * weights
-        amounts = amounts / self.space.mass[nodes]
-        emitted = Stencils(nodes.expand(steps, -1).int().contiguous(), amounts.to(self.dtype))
+        moves = torch.as_tensor(source.positions).ndim > 1
+        rise = np.array(RISE) / h
+        if moves:
+            rise = np.convolve(rise, low_pass(self.fmax, h))
+        margin = len(rise) // 2
+        steps_and_more = torch.arange(-margin, steps + margin, device=self.device)
+        positions, signal = source.at(h * steps_and_more.double())
+        taps = torch.from_numpy(rise).to(self.device)
+        if not moves:
+            # what stands still is told apart by its signal alone
+            signal = signal.unfold(0, len(taps), 1) @ taps
+            positions, taps = positions[:1], taps.new_ones(1)
+        nodes, weights = self.space.interpolation("source", positions)
+        amounts = signal[:, None] * weights / self.space.mass[nodes]
+        emitted = Emitted(
+            nodes.expand(amounts.shape).int().contiguous(),
+            amounts.to(self.dtype),
+            taps.to(self.dtype),
+        )
         field = torch.zeros(len(self.space.points), dtype=self.dtype, device=self.device)
-        return field, emitted, float((h * h * amounts.detach()).abs().sum(0).max())
+        largest = (taps.abs().sum() * amounts.detach()).abs().sum(0).max()
+        return field, emitted, float(h * h * largest)
 
     def _look(self, step: int, field: Tensor, loudness: float) -> None:
         if step % LOOK_EVERY:
@@ -310,6 +318,21 @@ def _warn_of_narrow_fits(room: Room, fmax: float) -> None:
                 f"fmax = {fmax:g} Hz: what it does above is a guess",
                 stacklevel=3,
             )
+
+
+def low_pass(fmax: float, time_step: float) -> np.ndarray:
+    """A filter that leaves what is below fmax and takes 70 dB from what is above 2 fmax [Hz].
+
+    A point that moves from element to element shakes the shortest waves of the grid, which its
+    signal does not: they would ring. Kaiser's window (Oppenheim and Schafer, Discrete-Time Signal
+    Processing, section 7.5).
+    """
+    count, shape = kaiserord(STOPPED, min(0.95, 2 * fmax * time_step))
+    cutoff = min(0.95, 3 * fmax * time_step)
+    taps = count | 1
+    ideal = cutoff * np.sinc(cutoff * (np.arange(taps) - taps // 2))
+    windowed = ideal * np.kaiser(taps, shape)
+    return windowed / windowed.sum()
 
 
 def peak_error(found: Tensor, exact: Tensor) -> tuple[float, float]:

@@ -38,12 +38,9 @@ class Space(Protocol):
     mass: Tensor
     faces: WallFaces
 
-    def interpolation(
-        self, name: str, positions: Tensor, near: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def interpolation(self, name: str, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Nodes (R, Q) int64 and weights (R, Q) float64 of the field at positions (R, 3),
-        differentiable in these. near: (R, 3), whose elements' polynomials are used, by default the
-        positions themselves. Raises InputError that says `name` for one outside of the air.
+        differentiable in these. Raises InputError that says `name` for one outside of the air.
         """
         ...
 
