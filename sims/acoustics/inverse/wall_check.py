@@ -87,8 +87,8 @@ def _with_source(pressure: Tensor, time_step: float, nuisance: Nuisance, highest
     spectrum = torch.fft.rfft(pressure, 2 * count)
     frequencies = torch.fft.rfftfreq(2 * count, time_step, dtype=torch.float64)
     s = torch.complex(torch.zeros_like(frequencies), 2 * math.pi * frequencies.clamp(min=LEAST))
+    # what is lower stays as it is: to cut it off would put a step before the first sound
     source = source_spectrum(s, nuisance) * _taper(frequencies, highest)
-    source[frequencies < LEAST] = 0
     return torch.fft.irfft(spectrum * source, 2 * count)[..., :count]
 
 
@@ -96,8 +96,7 @@ def _below(responses: Tensor, rate: float, highest: float) -> Tensor:
     count = responses.shape[-1]
     spectrum = torch.fft.rfft(responses, 2 * count)
     frequencies = torch.fft.rfftfreq(2 * count, 1 / rate, dtype=torch.float64)
-    taper = _taper(frequencies, highest) * (frequencies >= LEAST)
-    return torch.fft.irfft(spectrum * taper, 2 * count)[..., :count]
+    return torch.fft.irfft(spectrum * _taper(frequencies, highest), 2 * count)[..., :count]
 
 
 def _taper(frequencies: Tensor, highest: float) -> Tensor:
