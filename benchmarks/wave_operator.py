@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from sims.acoustics.lattice import Lattice
+from sims.acoustics.elements.lattice import Lattice
 
 SIDE = 2.0  # metres
 ROUNDS, CALLS = 30, 10

@@ -15,7 +15,7 @@ import torch
 from geomopt.runs.progress import Progress
 from optimizers import Box, Budget, Problem, iterate
 from sims.acoustics import Room, Solver, Wall
-from sims.acoustics.spaces import as_hexahedra
+from sims.acoustics.elements.spaces import as_hexahedra
 
 SIZE, EDGE, FMAX, DURATION = (3.2, 2.5, 2.3), 0.6, 150.0, 0.4  # m, m, Hz, s
 SOURCE, SEAT = (0.4, 0.5, 0.6), (1.9, 1.5, 1.2)

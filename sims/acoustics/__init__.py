@@ -3,6 +3,6 @@
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver, Unstable
 from sims.acoustics.source import Emission, Pulse
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 __all__ = ["Emission", "Pulse", "Room", "Solver", "Unstable", "Wall"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geomopt.errors import InputError, as_tensor, check_indices, check_tensor
 from geomopt.geometry.mesh import Mesh
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 SIDES = ("left", "right", "front", "back", "floor", "ceiling")
 FURNITURE = "furniture"

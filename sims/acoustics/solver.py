@@ -16,20 +16,20 @@ from scipy.signal import kaiserord
 from torch import Tensor
 
 from geomopt.errors import InputError, as_tensor, check_tensor
-from sims.acoustics.adjoint import heard
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.boundary import boundary_of, branches_of
-from sims.acoustics.checkpoints import GradientMemory
-from sims.acoustics.coupling import Coupling
-from sims.acoustics.hexahedra import Hexahedra
-from sims.acoustics.marching import Emitted, Stencils, Walls, Watch, walls_of
+from sims.acoustics.elements.coupling import Coupling
+from sims.acoustics.elements.hexahedra import Hexahedra
+from sims.acoustics.elements.space import Space
+from sims.acoustics.elements.spaces import space_of
+from sims.acoustics.elements.spectrum import largest_eigenvalue, stiffest_node
+from sims.acoustics.gradients.adjoint import heard
+from sims.acoustics.gradients.checkpoints import GradientMemory
 from sims.acoustics.room import NAMES, Room
-from sims.acoustics.smoothing import diffused
 from sims.acoustics.source import Emission, Pulse
-from sims.acoustics.space import Space
-from sims.acoustics.spaces import space_of
-from sims.acoustics.spectrum import largest_eigenvalue, stiffest_node
-from sims.acoustics.wall import Wall
+from sims.acoustics.stepping.boundary import boundary_of, branches_of
+from sims.acoustics.stepping.marching import Emitted, Stencils, Walls, Watch, walls_of
+from sims.acoustics.stepping.smoothing import diffused
+from sims.acoustics.walls.wall import Wall
 
 ORDERS = range(1, 7)
 LEAST_NODES = 3.0  # per wavelength; below it no order resolves the band

@@ -25,7 +25,7 @@ from sims.acoustics.solver import Solver, peak_error
 from sims.acoustics.source import Emission
 from sims.acoustics.surrogates import GreenOperator, train_green
 from sims.acoustics.surrogates.reduced import reduced_model
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 from sims.acoustics.wav import write_wav
 
 SIZE = (3.0, 2.4, 2.2)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from geomopt.geometry import Mesh
 from geomopt.viewer.scene import Scene
-from sims.acoustics.lattice import Lattice
+from sims.acoustics.elements.lattice import Lattice
+from sims.acoustics.elements.spectral import element
 from sims.acoustics.room import NAMES
 from sims.acoustics.solver import Solver
-from sims.acoustics.spectral import element
 
 SEEN = ("left", "back", "floor", "furniture")  # the other walls would hide what is inside
 

@@ -30,7 +30,7 @@ from sims.acoustics.metrics import band_edges
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
 from sims.acoustics.surrogates.reduced import reduced_model
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 GRADIENT_COST = 3.0  # values for one with its gradient; measured 2.6
 SMOOTH_SHARE = 0.4  # of a search's solver time that goes into shares between 0 and 1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
-from sims.acoustics import trilinear
+from sims.acoustics.elements import trilinear
 from sims.acoustics.room import SIDES
 
 GAUSS = 1 / math.sqrt(3)  # two points a side integrate the volume of a trilinear element exactly

@@ -30,7 +30,7 @@ from sims.acoustics.metrics.bands import OCTAVES, band_edges
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
 from sims.acoustics.take import ResponseTake
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 LOWEST = 50.0  # Hz, where loudspeakers begin
 NEAR = 1.25  # an octave that ends so little below fmax is not worth a level of its own

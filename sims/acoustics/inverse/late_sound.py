@@ -13,7 +13,7 @@ from torch import Tensor
 from geomopt.errors import InputError
 from sims.acoustics.metrics import band_edges, band_filter, soft_reverberation_time
 from sims.acoustics.solver import Solver
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 DECAY = (-5.0, -20.0)  # dB, where decay times are taken; it needs the shortest records
 

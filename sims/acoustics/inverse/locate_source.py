@@ -28,7 +28,7 @@ from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
 from sims.acoustics.source import Pulse, default_width
 from sims.acoustics.take import ResponseTake
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 LOWEST = 50.0  # Hz
 LONGEST = 0.1  # s that are compared by default: the early sound tells where it came from

@@ -12,7 +12,7 @@ from geomopt.errors import InputError
 from geomopt.geometry.mesh import Mesh
 from sims.acoustics.room import SIDES, Bricks, Room
 from sims.acoustics.solver import Solver
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 LEAST_AREA = 1e-9  # m²; less is not on a wall
 TOUCHING = 1e-9  # m

@@ -32,7 +32,7 @@ from sims.acoustics.inverse.seat_spread import (
 from sims.acoustics.inverse.spectra import damped_spectrum
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 GRADIENT_COST = 3.0  # values for one with its gradient; measured 2.6
 LONGEST_DELAY = 0.02  # s

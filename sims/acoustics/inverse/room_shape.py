@@ -21,16 +21,16 @@ from geomopt.errors import InputError, as_tensor, check_tensor
 from geomopt.geometry.mesh import Mesh
 from geomopt.viewer.scene import Scene
 from optimizers import METHODS, Box, Budget, Problem, minimize
-from sims.acoustics import trilinear
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.hexahedra import Hexahedra
+from sims.acoustics.elements import trilinear
+from sims.acoustics.elements.hexahedra import Hexahedra
+from sims.acoustics.elements.spaces import as_hexahedra
 from sims.acoustics.inverse.bending import Bending
 from sims.acoustics.inverse.certify import Certificate, certified
 from sims.acoustics.inverse.spectra import FADED, damped_spectrum
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
-from sims.acoustics.spaces import as_hexahedra
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 GRADIENT_COST = 4.5  # values for one with its gradient, measured: the sweep looks at all elements
 NODES_PER_WAVELENGTH = 6.0

@@ -17,7 +17,7 @@ from sims.acoustics.inverse.wall_unknowns import Unknowns
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
 from sims.acoustics.take import read_take
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 REACH = 4.0  # of the prior's spread, to the bounds
 GRADIENT_COST = 3.0

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sims.acoustics.inverse.gauss_newton import Prior
 from sims.acoustics.inverse.misfit import PITCH_SPREAD, SOURCE_SPREAD, TERMS, Nuisance
-from sims.acoustics.wall import Wall, from_parameters
+from sims.acoustics.walls.wall import Wall, from_parameters
 
 # D, E and F over rho c at 1 kHz: a resistance, a stiff layer as porous ones are, a heavy panel.
 # They differ, since equal branches would stay equal.

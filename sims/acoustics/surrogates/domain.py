@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, as_tensor, check_tensor
-from sims.acoustics.element_search import located
-from sims.acoustics.hexahedra import Hexahedra
-from sims.acoustics.lattice import Lattice
+from sims.acoustics.elements.element_search import located
+from sims.acoustics.elements.hexahedra import Hexahedra
+from sims.acoustics.elements.lattice import Lattice
 from sims.acoustics.solver import Solver
 from sims.acoustics.source import Pulse, default_width
 

@@ -27,7 +27,7 @@ from sims.acoustics.surrogates.reduced_attachments import attached
 from sims.acoustics.surrogates.reduced_modes import SHIFT, Modes, Operator, operator_of
 from sims.acoustics.surrogates.reduced_walls import Resonances, resonances_of, traces_of
 from sims.acoustics.surrogates.ringing import ring
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 CUTOFF = 1.2  # of fmax, where the spectrum of the default pulse has fallen by 50 dB
 ATTACHMENTS = 0.03

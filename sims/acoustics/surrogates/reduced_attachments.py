@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sims.acoustics.boundary import Boundary
+from sims.acoustics.stepping.boundary import Boundary
 from sims.acoustics.surrogates.reduced_modes import Modes, Operator
 
 SLOWEST = 0.1  # of the highest frequency, as which slower modes weigh: walls make them decay

@@ -20,8 +20,8 @@ from geomopt.launch import differentiable
 from geomopt.linear.direct import DirectSolver, Factor
 from geomopt.linear.pattern import SparsePattern
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.lattice import Lattice
-from sims.acoustics.space import Space
+from sims.acoustics.elements.lattice import Lattice
+from sims.acoustics.elements.space import Space
 
 BLOCK = 32  # vectors of a Lanczos step
 RESIDUAL = 1e-4  # of an eigenvector of the inverse, relative to its eigenvalue

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.boundary import Boundary
-from sims.acoustics.wall import Wall
+from sims.acoustics.stepping.boundary import Boundary
+from sims.acoustics.walls.wall import Wall
 
 DIRECTIONS = 1e-3  # of the largest eigenvalue of G; patterns on a wall below it are left out
 FIT = 5e-3  # of the largest |y| in the band, to which the branches of a wall are reduced

@@ -1,7 +1,7 @@
 """Energy over ten thousand steps: kept between rigid walls, never more between passive ones.
 
-The tolerances are in the energy at the start. The energy is that of `sims.acoustics.energy`, which
-the scheme keeps exactly but for rounding; in float32 it is that of the fields in float32.
+The tolerances are in the energy at the start. The energy is that of `stepping.energy`, which the
+scheme keeps exactly but for rounding; in float32 it is that of the fields in float32.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sims.acoustics.energy import energy
-from sims.acoustics.marching import KICKS, Motion, Stencils, march
 from sims.acoustics.room import SIDES, Room
 from sims.acoustics.solver import Solver
+from sims.acoustics.stepping.energy import energy
+from sims.acoustics.stepping.marching import KICKS, Motion, Stencils, march
 from sims.acoustics.validation.fields import setting
 from sims.acoustics.validation.reflection import random_wall
 from sims.acoustics.validation.rows import (
@@ -29,7 +29,7 @@ from sims.acoustics.validation.rows import (
     joined,
     timed,
 )
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 STEPS = 10_000
 DRIFT = {torch.float64: 1e-12, torch.float32: 1e-5}

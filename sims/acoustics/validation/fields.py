@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.marching import Stencils, march
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
-from sims.acoustics.wall import Wall
+from sims.acoustics.stepping.marching import Stencils, march
+from sims.acoustics.walls.wall import Wall
 
 
 def projections(

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from sims.acoustics.air import CHARACTERISTIC_IMPEDANCE
 from sims.acoustics.exact.box_modes import BoxModes, box_modes
-from sims.acoustics.miki import surface_impedance
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
 from sims.acoustics.validation.fields import projections, setting
@@ -33,7 +32,8 @@ from sims.acoustics.validation.rows import (
     joined,
     timed,
 )
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.miki import surface_impedance
+from sims.acoustics.walls.wall import Wall
 
 EDGE = 2.0  # of the cube [m]
 # ten modes below 345 Hz: axial, tangential and oblique

@@ -31,7 +31,7 @@ from sims.acoustics.validation.rows import (
     joined,
     timed,
 )
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 SIZE = (1.0, 0.9, 0.8)  # [m]
 MODE = (2, 1, 1)

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from sims.acoustics.air import CHARACTERISTIC_IMPEDANCE, SPEED_OF_SOUND
 from sims.acoustics.exact.reflection import reflection
-from sims.acoustics.miki import surface_impedance
 from sims.acoustics.room import Room
 from sims.acoustics.solver import Solver
 from sims.acoustics.source import default_width
@@ -40,7 +39,8 @@ from sims.acoustics.validation.rows import (
     joined,
     timed,
 )
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.miki import surface_impedance
+from sims.acoustics.walls.wall import Wall
 
 FMAX = 1000.0
 LENGTH = 12.0  # [m], so long that what comes back from the far end comes too late

@@ -26,7 +26,7 @@ from sims.acoustics.validation.rows import (
     Scale,
     timed,
 )
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 FMAX, DURATION = 500.0, 0.14
 IMPEDANCE = 7400.0  # [Pa s/m]

@@ -29,7 +29,7 @@ from sims.acoustics.validation.rows import (
     joined,
     timed,
 )
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 CUBE = (2.0, 2.0, 2.0)
 ROOM = Room.box(*CUBE, walls=Wall.rigid())

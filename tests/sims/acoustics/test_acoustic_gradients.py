@@ -8,10 +8,10 @@ import torch
 
 from geomopt.errors import InputError
 from sims.acoustics import Emission, Pulse, Room, Solver, Wall
-from sims.acoustics.adjoint import heard
-from sims.acoustics.checkpoints import segments
+from sims.acoustics.elements.spaces import as_hexahedra
+from sims.acoustics.gradients.adjoint import heard
+from sims.acoustics.gradients.checkpoints import segments
 from sims.acoustics.room import Hexahedra as HexahedralShape
-from sims.acoustics.spaces import as_hexahedra
 
 STEPS = 40
 EXACT = 1e-7  # of a derivative in float64; differences of sixth order err by less than 1e-9

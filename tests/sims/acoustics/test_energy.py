@@ -8,8 +8,8 @@ import torch
 
 from sims.acoustics import Room, Solver, Wall
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.energy import energy, smoothed, solved
-from sims.acoustics.marching import Stencils, march
+from sims.acoustics.stepping.energy import energy, smoothed, solved
+from sims.acoustics.stepping.marching import Stencils, march
 from sims.acoustics.validation.energy_balance import (
     FIRST,
     energies,

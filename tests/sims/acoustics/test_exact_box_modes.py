@@ -10,8 +10,8 @@ from scipy.optimize import root
 
 from geomopt.errors import InputError
 from sims.acoustics.exact.box_modes import box_modes, mode_indices
-from sims.acoustics.pole_residues import read_pole_residues
-from sims.acoustics.wall import Wall, from_parameters
+from sims.acoustics.walls.pole_residues import read_pole_residues
+from sims.acoustics.walls.wall import Wall, from_parameters
 
 CUBE = (2.0, 2.0, 2.0)
 SPEED = 343.0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sims.acoustics.exact.reflection import absorption, reflected_pulse, reflection
-from sims.acoustics.wall import Wall, from_parameters
+from sims.acoustics.walls.wall import Wall, from_parameters
 
 SPEED = 343.0
 WIDTH = 0.2183606

@@ -10,7 +10,7 @@ from geomopt.runs.execute import execute
 from geomopt.runs.spec import load
 from geomopt.viewer.scene import Scene
 from sims.acoustics.furnished import FurnishedRoom, furnished_room
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 
 def test_the_room_has_furniture_in_line_and_a_ceiling_of_its_own():

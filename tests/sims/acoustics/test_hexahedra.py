@@ -6,11 +6,11 @@ from torch import Tensor
 
 from geomopt.errors import InputError
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.element_numbering import Numbering, wall_faces
-from sims.acoustics.hexahedra import Hexahedra
-from sims.acoustics.lattice import Lattice
-from sims.acoustics.mapped_operator import MappedOperator
-from sims.acoustics.trilinear import scaled_jacobians, volumes_and_metric
+from sims.acoustics.elements.element_numbering import Numbering, wall_faces
+from sims.acoustics.elements.hexahedra import Hexahedra
+from sims.acoustics.elements.lattice import Lattice
+from sims.acoustics.elements.mapped_operator import MappedOperator
+from sims.acoustics.elements.trilinear import scaled_jacobians, volumes_and_metric
 
 EXACT = 1e-12  # float64 rounding of a few hundred operations
 ROUNDING = {torch.float32: 2e-5, torch.float64: 1e-12}

@@ -9,10 +9,10 @@ import torch
 from geomopt.errors import InputError
 from optimizers import Budget, minimize
 from sims.acoustics import Room, Solver, Wall
+from sims.acoustics.elements.spaces import as_hexahedra
 from sims.acoustics.inverse.bending import Bending, volume
 from sims.acoustics.inverse.room_shape import RoomShape, ShapeProblem, reduction, shape_room
 from sims.acoustics.room import Hexahedra
-from sims.acoustics.spaces import as_hexahedra
 
 SIZE = (2.0, 1.6, 1.4)
 SMALL = RoomShape(

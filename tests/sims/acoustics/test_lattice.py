@@ -8,9 +8,9 @@ from torch import Tensor
 
 from geomopt.errors import InputError
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.lattice import FURNITURE, Lattice
-from sims.acoustics.spectral import element
-from sims.acoustics.spectrum import MARGIN, largest_eigenvalue, stiffest_node
+from sims.acoustics.elements.lattice import FURNITURE, Lattice
+from sims.acoustics.elements.spectral import element
+from sims.acoustics.elements.spectrum import MARGIN, largest_eigenvalue, stiffest_node
 
 EXACT = 1e-11  # float64, relative, sums of a few hundred terms
 SINGLE = 1e-6  # float32, relative to the largest value

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from geomopt.errors import InputError
 from geomopt.geometry import Mesh, closest_points
-from sims.acoustics.castellation import frame_of
-from sims.acoustics.element_energy import energy_and_slope
-from sims.acoustics.hexahedra import Hexahedra
-from sims.acoustics.hexahedral_mesh import GUARD, HexahedralMesh, hexahedral_mesh_of
+from sims.acoustics.elements.hexahedra import Hexahedra
+from sims.acoustics.meshing.castellation import frame_of
+from sims.acoustics.meshing.element_energy import energy_and_slope
+from sims.acoustics.meshing.hexahedral_mesh import GUARD, HexahedralMesh, hexahedral_mesh_of
 
 ON_SURFACE = 1e-6  # [m], float32 search in a room of a few metres
 EXACT = 1e-5  # share of a volume; the same search

@@ -122,8 +122,8 @@ def test_a_moving_point_is_the_sum_of_still_ones_that_take_turns():
 
 
 def test_what_moves_fast_sounds_the_same_on_a_finer_mesh():
-    """At 40 m/s through elements of any size. Without the low-pass of `solver.low_pass` the shortest
-    waves of the grid ring, and the two meshes differ by 10 %.
+    """At 40 m/s through elements of any size. Without `solver.low_pass` the shortest waves of the
+    grid ring, and the two meshes differ by 10 %.
     """
     room, rate = Room.box(3.0, 2.4, 2.2, Wall.rigid()), 4000.0
     times = torch.arange(193, dtype=torch.float64) / rate

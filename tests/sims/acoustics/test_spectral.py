@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from geomopt.errors import InputError
-from sims.acoustics.spectral import element, interpolation_weights
+from sims.acoustics.elements.spectral import element, interpolation_weights
 
 ORDERS = range(1, 7)
 EXACT = 1e-13  # rounding of sums of a few terms of order one

@@ -9,8 +9,8 @@ import torch
 from geomopt.errors import InputError
 from sims.acoustics.air import CHARACTERISTIC_IMPEDANCE, SPEED_OF_SOUND
 from sims.acoustics.exact.reflection import random_absorption
-from sims.acoustics.miki import characteristic, surface_impedance
-from sims.acoustics.wall import Wall, from_parameters, to_parameters
+from sims.acoustics.walls.miki import characteristic, surface_impedance
+from sims.acoustics.walls.wall import Wall, from_parameters, to_parameters
 
 FREQUENCIES = torch.tensor([31.5, 125.0, 500.0, 2000.0, 8000.0], dtype=torch.float64)
 # the equations of Miki (1990) for 30 mm of 10 000 Pa s/m², printed to the digits given:

@@ -9,9 +9,9 @@ import torch
 
 from geomopt.errors import InputError
 from sims.acoustics.exact.box_modes import box_modes
-from sims.acoustics.miki import surface_impedance
-from sims.acoustics.pole_residues import read_pole_residues
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.miki import surface_impedance
+from sims.acoustics.walls.pole_residues import read_pole_residues
+from sims.acoustics.walls.wall import Wall
 
 BANDS = [125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0]
 BAND = np.geomspace(40.0, 2000.0, 80)

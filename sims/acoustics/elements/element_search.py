@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sims.acoustics.trilinear import corner_weights, inverted
+from sims.acoustics.elements.trilinear import corner_weights, inverted
 
 PAIRS_AT_ONCE = 1 << 23  # of positions and elements, about 100 MB of intermediate values
 TOUCH = 1e-6  # in reference coordinates; how far past its faces an element still reaches

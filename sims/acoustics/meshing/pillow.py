@@ -16,9 +16,9 @@ from torch import Tensor
 
 from geomopt.errors import InputError
 from geomopt.geometry import Mesh, closest_points
-from sims.acoustics.castellation import FLAT, Castle, Frame, castle_of, frame_of
-from sims.acoustics.element_numbering import SIDES, Numbering, wall_faces
-from sims.acoustics.wall_patches import labelled, patches_of
+from sims.acoustics.elements.element_numbering import SIDES, Numbering, wall_faces
+from sims.acoustics.meshing.castellation import FLAT, Castle, Frame, castle_of, frame_of
+from sims.acoustics.meshing.wall_patches import labelled, patches_of
 
 
 @dataclass(frozen=True)

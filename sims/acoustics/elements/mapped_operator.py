@@ -10,9 +10,9 @@ import warp as wp
 from torch import Tensor
 
 from geomopt.launch import Vectors, initialize, launch, warp_scalar
-from sims.acoustics.element_numbering import Numbering
-from sims.acoustics.hexahedra_kernels import block_kernels, node_kernels
-from sims.acoustics.spectral import element
+from sims.acoustics.elements.element_numbering import Numbering
+from sims.acoustics.elements.hexahedra_kernels import block_kernels, node_kernels
+from sims.acoustics.elements.spectral import element
 
 LANES = {torch.float32: 16, torch.float64: 8}  # of a block on CPU: the widest vectors there are
 GRAIN = 32  # blocks worth a thread

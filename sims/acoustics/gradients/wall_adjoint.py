@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from geomopt.launch import launch
-from sims.acoustics.adjoint_kernels import kernels
-from sims.acoustics.boundary_kernels import kernels as forward_kernels
-from sims.acoustics.marching import Walls, span_of, swept
+from sims.acoustics.gradients.adjoint_kernels import kernels
+from sims.acoustics.stepping.boundary_kernels import kernels as forward_kernels
+from sims.acoustics.stepping.marching import Walls, span_of, swept
 
 
 def nodes_of_entries(walls: Walls) -> Tensor:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sims.acoustics.marching import Emitted, Motion, Repeated, Walls, move
-from sims.acoustics.space import Space
+from sims.acoustics.elements.space import Space
+from sims.acoustics.stepping.marching import Emitted, Motion, Repeated, Walls, move
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sims.acoustics.boundary_kernels import MASS
-from sims.acoustics.marching import Motion, Walls
-from sims.acoustics.space import Space
+from sims.acoustics.elements.space import Space
+from sims.acoustics.stepping.boundary_kernels import MASS
+from sims.acoustics.stepping.marching import Motion, Walls
 
 TOLERANCE = 1e-14  # of the residual of T⁻¹, whose condition is below 30
 MOST_ITERATIONS = 400

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, as_tensor, check_indices, check_shape, check_tensor
-from sims.acoustics import trilinear
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.coupling import Coupling, couple
-from sims.acoustics.element_numbering import SIDES, Numbering, side_nodes
-from sims.acoustics.element_search import located
-from sims.acoustics.mapped_operator import MappedOperator
-from sims.acoustics.space import WallFaces
-from sims.acoustics.spectral import element, interpolation_weights
+from sims.acoustics.elements import trilinear
+from sims.acoustics.elements.coupling import Coupling, couple
+from sims.acoustics.elements.element_numbering import SIDES, Numbering, side_nodes
+from sims.acoustics.elements.element_search import located
+from sims.acoustics.elements.mapped_operator import MappedOperator
+from sims.acoustics.elements.space import WallFaces
+from sims.acoustics.elements.spectral import element, interpolation_weights
 
 MINIMUM_JACOBIAN = 0.01  # scaled; below it the time step all but vanishes
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
+from sims.acoustics.elements.space import WallFaces
 from sims.acoustics.room import Patch
-from sims.acoustics.space import WallFaces
-from sims.acoustics.wall import Wall
+from sims.acoustics.walls.wall import Wall
 
 LEAST_SHARE = 1e-5  # of a face; what two patches that abut share by rounding is less
 

@@ -33,13 +33,13 @@ from torch import Tensor
 
 from geomopt.errors import InputError
 from geomopt.launch import Commands, launch, recorded
-from sims.acoustics.adjoint_kernels import kernels
-from sims.acoustics.checkpoints import GradientMemory, Kept, Recording
-from sims.acoustics.hexahedra import Hexahedra
-from sims.acoustics.marching import KICKS, UNLIKE, Emitted, Stencils, Walls, Watch, march
-from sims.acoustics.shape_adjoint import ShapeSweep
-from sims.acoustics.space import Space
-from sims.acoustics.wall_adjoint import WallSweep, nodes_of_entries
+from sims.acoustics.elements.hexahedra import Hexahedra
+from sims.acoustics.elements.space import Space
+from sims.acoustics.gradients.adjoint_kernels import kernels
+from sims.acoustics.gradients.checkpoints import GradientMemory, Kept, Recording
+from sims.acoustics.gradients.shape_adjoint import ShapeSweep
+from sims.acoustics.gradients.wall_adjoint import WallSweep, nodes_of_entries
+from sims.acoustics.stepping.marching import KICKS, UNLIKE, Emitted, Stencils, Walls, Watch, march
 
 WALLS_SHARE = 0.13  # of the full history, where no gradient needs fields; below 0.15 with the sweep
 FIELDS_KEPT = 2**31  # bytes up to which all fields are kept rather than run again

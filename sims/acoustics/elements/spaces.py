@@ -7,11 +7,11 @@ import warnings
 import torch
 
 from geomopt.errors import InputError
-from sims.acoustics.hexahedra import Hexahedra
-from sims.acoustics.lattice import Lattice
+from sims.acoustics.elements.hexahedra import Hexahedra
+from sims.acoustics.elements.lattice import Lattice
+from sims.acoustics.elements.space import Space
 from sims.acoustics.room import Bricks, Room
 from sims.acoustics.room import Hexahedra as HexahedralShape
-from sims.acoustics.space import Space
 
 THIN = 0.1  # of the other edges
 TOO_COARSE = 2.0  # times the edge that was asked for: 3 of the usual 6 nodes per wavelength
@@ -30,7 +30,7 @@ def space_of(
         _warn_of_thin_elements(lattice, largest)
         return lattice
     if not isinstance(shape, HexahedralShape):
-        from sims.acoustics.hexahedral_mesh import hexahedral_mesh_of
+        from sims.acoustics.meshing.hexahedral_mesh import hexahedral_mesh_of
 
         try:
             mesh = hexahedral_mesh_of(shape, largest)
@@ -81,7 +81,7 @@ def as_hexahedra(room: Room, largest: float) -> Room:
         lattice = Lattice(shape.air, shape.furniture, largest, 1)
         found = HexahedralShape(lattice.vertices, lattice.hexahedra)
     else:
-        from sims.acoustics.hexahedral_mesh import hexahedral_mesh_of
+        from sims.acoustics.meshing.hexahedral_mesh import hexahedral_mesh_of
 
         mesh = hexahedral_mesh_of(shape, largest)
         found = HexahedralShape(mesh.vertices, mesh.hexahedra)

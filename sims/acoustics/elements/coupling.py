@@ -12,7 +12,7 @@ from scipy import sparse
 from torch import Tensor
 
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.spectral import element
+from sims.acoustics.elements.spectral import element
 
 AT_ONCE = 4_000_000  # entries of element matrices that are held at a time
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from sims.acoustics.coupling import Coupling
+from sims.acoustics.elements.coupling import Coupling
 
 
 @dataclass(frozen=True)

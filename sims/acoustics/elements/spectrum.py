@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from sims.acoustics.space import Space
+from sims.acoustics.elements.space import Space
 
 STEPS = 64
 MARGIN = 1.02

@@ -134,7 +134,7 @@ class Wall:
         0.01 flow_resistivity. Raises InputError for values that are not positive, a negative gap,
         and a band in which a gap has resonances that no branches in parallel follow.
         """
-        from sims.acoustics import fitted_walls
+        from sims.acoustics.walls import fitted_walls
 
         return fitted_walls.miki_layer(flow_resistivity, thickness, air_gap, band)
 
@@ -155,7 +155,7 @@ class Wall:
         Raises InputError for data that are not finite, not in order, zero, or active (Re Z < 0),
         and where branches in parallel miss R by more than 0.1 on average.
         """
-        from sims.acoustics import fitted_walls
+        from sims.acoustics.walls import fitted_walls
 
         return fitted_walls.from_impedance(frequencies, impedance, tolerance, name)
 
@@ -178,7 +178,7 @@ class Wall:
         below which no more branches are added, of at most five and half the number of bands.
         Raises InputError for values outside of 0 to 1, not finite, or bands not in order.
         """
-        from sims.acoustics import fitted_walls
+        from sims.acoustics.walls import fitted_walls
 
         return fitted_walls.from_absorption(bands, alpha, incidence, tolerance, name)
 

@@ -14,7 +14,7 @@ import torch
 import warp as wp
 
 from geomopt.launch import warp_scalar
-from sims.acoustics.boundary_kernels import spell
+from sims.acoustics.stepping.boundary_kernels import spell
 
 # (1 + G T) rho = right at each node; rho starts extrapolated. The last one is handed on
 DRIVE = """

@@ -11,17 +11,17 @@ from torch import Tensor
 from geomopt.errors import InputError
 from geomopt.geometry import Mesh, Topology, closest_points, require_closed, self_intersections
 from geomopt.geometry.topology import connected_labels
-from sims.acoustics.castellation import Frame
-from sims.acoustics.element_energy import corner_edges
-from sims.acoustics.element_numbering import wall_faces
-from sims.acoustics.hexahedra import MINIMUM_JACOBIAN
-from sims.acoustics.pillow import Draft, draft_of
-from sims.acoustics.snapping import snapped
-from sims.acoustics.trilinear import (
+from sims.acoustics.elements.element_numbering import wall_faces
+from sims.acoustics.elements.hexahedra import MINIMUM_JACOBIAN
+from sims.acoustics.elements.trilinear import (
     corner_slopes,
     least_widths,
     scaled_jacobians,
 )
+from sims.acoustics.meshing.castellation import Frame
+from sims.acoustics.meshing.element_energy import corner_edges
+from sims.acoustics.meshing.pillow import Draft, draft_of
+from sims.acoustics.meshing.snapping import snapped
 
 SHARP = (30.0, 50.0, 180.0)  # least angle of the edges to keep [degrees], in order of trial
 GUARD = 0.15  # least scaled Jacobian that snapping may leave

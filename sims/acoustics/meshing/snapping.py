@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from geomopt.geometry import Mesh, closest_points
-from sims.acoustics.element_energy import relaxed
-from sims.acoustics.pillow import Draft
-from sims.acoustics.trilinear import least_widths, scaled_jacobians
+from sims.acoustics.elements.trilinear import least_widths, scaled_jacobians
+from sims.acoustics.meshing.element_energy import relaxed
+from sims.acoustics.meshing.pillow import Draft
 
 ROUNDS = 20  # at most; a few are enough for most rooms
 ITERATIONS = 15

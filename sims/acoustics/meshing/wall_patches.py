@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geomopt.geometry import Mesh, closest_points
 from geomopt.geometry.topology import connected_labels
-from sims.acoustics.castellation import FLAT, Frame
+from sims.acoustics.meshing.castellation import FLAT, Frame
 
 TURN = 0.7  # how many sizes farther a patch may be that a face looks towards, not away from
 PASSES = 50

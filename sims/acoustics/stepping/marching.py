@@ -26,11 +26,11 @@ from torch import Tensor
 
 from geomopt.launch import Commands, launch, recorded
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.boundary import Boundary, Branches
-from sims.acoustics.boundary_kernels import MASS, PULL, SLACK, kernels, sampling
-from sims.acoustics.chebyshev import sweeps_for
-from sims.acoustics.coupling import Coupling
-from sims.acoustics.space import Space
+from sims.acoustics.elements.coupling import Coupling
+from sims.acoustics.elements.space import Space
+from sims.acoustics.stepping.boundary import Boundary, Branches
+from sims.acoustics.stepping.boundary_kernels import MASS, PULL, SLACK, kernels, sampling
+from sims.acoustics.stepping.chebyshev import sweeps_for
 
 SPAN = 256
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}  # of φ, beside its extrapolation

@@ -14,11 +14,11 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import root_scalar
 
 from geomopt.errors import InputError, check_values_exist
-from sims.acoustics import wall_fit
 from sims.acoustics.air import CHARACTERISTIC_IMPEDANCE
 from sims.acoustics.exact.reflection import random_absorption
-from sims.acoustics.miki import surface_impedance
-from sims.acoustics.wall import FitError, Wall
+from sims.acoustics.walls import wall_fit
+from sims.acoustics.walls.miki import surface_impedance
+from sims.acoustics.walls.wall import FitError, Wall
 
 Array = wall_fit.Array
 

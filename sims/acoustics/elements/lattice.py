@@ -15,12 +15,12 @@ from torch import Tensor
 from geomopt.errors import InputError
 from geomopt.launch import SPLIT_ABOVE, launch, warp_scalar
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.bricks import MERGED, cut_bricks
-from sims.acoustics.coupling import Coupling, couple
-from sims.acoustics.lattice_kernels import cell_kernels
-from sims.acoustics.lattice_row_kernels import row_kernels
-from sims.acoustics.space import WallFaces
-from sims.acoustics.spectral import element, interpolation_weights
+from sims.acoustics.elements.bricks import MERGED, cut_bricks
+from sims.acoustics.elements.coupling import Coupling, couple
+from sims.acoustics.elements.lattice_kernels import cell_kernels
+from sims.acoustics.elements.lattice_row_kernels import row_kernels
+from sims.acoustics.elements.space import WallFaces
+from sims.acoustics.elements.spectral import element, interpolation_weights
 
 WIDTHS = (16, 8, 4)  # lanes of a row launch
 MOST_NODES = 2**31  # the kernels count in 32 bits

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from geomopt.launch import differentiable
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.hexahedra import Hexahedra
-from sims.acoustics.space import Space
+from sims.acoustics.elements.hexahedra import Hexahedra
+from sims.acoustics.elements.space import Space
 
 SMALLEST = 1e-15  # coefficient of the series, beside the first
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from sims.acoustics.air import SPEED_OF_SOUND
-from sims.acoustics.checkpoints import Segment
-from sims.acoustics.marching import KICKS
+from sims.acoustics.gradients.checkpoints import Segment
+from sims.acoustics.stepping.marching import KICKS
 
 if TYPE_CHECKING:
-    from sims.acoustics.hexahedra import Hexahedra
+    from sims.acoustics.elements.hexahedra import Hexahedra
 
 
 class ShapeSweep:
