@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.signal import butter, sosfilt
 from torch import Tensor
 
 from sims.acoustics.inverse.measurement import Measurement
@@ -71,7 +73,7 @@ def wall_check(solver: Solver, measurement: Measurement, nuisance: Nuisance) -> 
     found = [bands_below(1.001 * highest, "octave", lowest) for lowest in LOWEST_BANDS]
     bands = found[0] or found[1]
     first, second = (
-        room_parameters(response[:, :count].contiguous(), rate, bands)
+        room_parameters(_without_drift(response[:, :count], rate), rate, bands)
         for response in (recorded, solved)
     )
     apart = noticeable_differences(first, second)
@@ -87,9 +89,16 @@ def _with_source(pressure: Tensor, time_step: float, nuisance: Nuisance, highest
     spectrum = torch.fft.rfft(pressure, 2 * count)
     frequencies = torch.fft.rfftfreq(2 * count, time_step, dtype=torch.float64)
     s = torch.complex(torch.zeros_like(frequencies), 2 * math.pi * frequencies.clamp(min=LEAST))
-    # what is lower stays as it is: to cut it off would put a step before the first sound
     source = source_spectrum(s, nuisance) * _taper(frequencies, highest)
     return torch.fft.irfft(spectrum * source, 2 * count)[..., :count]
+
+
+def _without_drift(responses: Tensor, rate: float) -> Tensor:
+    """Without what is lower than sources are told; nothing is heard before the first sound of it,
+    as it would be after a cut of the spectrum.
+    """
+    filters = butter(2, LEAST, "highpass", fs=rate, output="sos")
+    return torch.from_numpy(np.array(sosfilt(filters, responses.double().numpy(), axis=-1)))
 
 
 def _below(responses: Tensor, rate: float, highest: float) -> Tensor:
