@@ -200,7 +200,7 @@ class _Work:
                     "the solver's [ms]": round(1e3 * own, 1),
                     "repays after sources": math.ceil(built / saved) if saved > 0 else None,
                     "goal: err/peak [%]": 100 * PEAK_GOAL,
-                    "verdict": "pass" if error.peak <= PEAK_GOAL else "miss",
+                    "verdict": _verdict(error.peak),
                 }
             )
         return CaseResult({"training seconds": round(training, 1)}, rows)
@@ -234,7 +234,8 @@ class _Work:
                     "beside the finer solver": name,
                     "relative L2 [%]": round(100 * relative, 2),
                     "err/peak [%]": round(100 * peak, 3),
-                    "verdict": "pass" if peak <= PEAK_GOAL else "miss",
+                    # what a surrogate should reach of a source that fast is not known
+                    "verdict": "report" if name == "surrogate" else _verdict(peak),
                 }
             )
         return CaseResult({}, rows)
@@ -315,6 +316,10 @@ def _seconds(call: Callable[[], object], times: int) -> float:
         call()
         found.append(time.process_time() - begin)
     return min(found)
+
+
+def _verdict(peak: float) -> str:
+    return "pass" if peak <= PEAK_GOAL else "miss"
 
 
 def _rounded(value: float | str, digits: int = 3) -> float | None:
