@@ -22,7 +22,7 @@ from sims.acoustics.inverse.certify import finer
 from sims.acoustics.inverse.gauss_newton import Fit, gauss_newton
 from sims.acoustics.inverse.identifiability import Identifiability, identifiability
 from sims.acoustics.inverse.measurement import measurement_of
-from sims.acoustics.inverse.misfit import Nuisance, residuals, source_spectrum
+from sims.acoustics.inverse.misfit import TERMS, Nuisance, residuals, source_spectrum
 from sims.acoustics.inverse.wall_check import WallCheck, wall_check
 from sims.acoustics.inverse.wall_level import Level, level_of
 from sims.acoustics.inverse.wall_unknowns import Unknowns
@@ -83,11 +83,13 @@ def identify_walls(
     """The walls of a room of known shape, from impulse responses at four or more receivers.
 
     responses: a take, or (R, T) with rate [Hz], source (3,) and receivers (R, 3) [m]; of a solver's
-    pulse, or of an impulse as a measurement gives it: gain, delay, width, tilt and high-pass of the
-    source and the speed of sound are found too. room: its walls stand for the surfaces that are not
-    identified, by default all are. fmax: up to where responses are compared [Hz], from `lowest` on;
-    what they hold above does no harm. branches: of each wall. duration: of what is compared [s],
-    None for all up to half a second.
+    pulse, or of an impulse of 1 / r as a measurement gives it, whichever fits better (`nuisance`
+    says which). Gain, delay, width, tilt and high-pass of the source and the speed of sound are
+    found too; `checks` of more than one just noticeable difference tell of a source that is like
+    neither. room: its walls stand for the surfaces that are not identified, by default all are.
+    fmax: up to where responses are compared [Hz], from `lowest` on; what they hold above does no
+    harm. branches: of each wall. duration: of what is compared [s], None for all up to half a
+    second.
 
     Raises InputError.
     """
@@ -98,7 +100,7 @@ def identify_walls(
     unknowns, measurement, x = level.unknowns, level.measurement, fit.parameters
     walls = unknowns.walls(x)
     found = room.with_walls(walls)
-    nuisance = unknowns.nuisance(x, level.sign)
+    nuisance = replace(unknowns.nuisance(x, level.sign), impulse=level.impulse)
     solver = Solver(found, fmax)
     return IdentifiedWalls(
         found,
@@ -143,12 +145,17 @@ def proposed(
     unknowns = Unknowns(_surfaces(room, surfaces), branches, fmax)
     bands = levels_up_to(fmax, lowest)
     solver = Solver(room, fmax)
-    level = level_of(measurement, solver, unknowns, lowest, bands[0])
-    level, fit = _best_start(level)
+    level, fit = _best_start(
+        [
+            level_of(measurement, solver, unknowns, lowest, bands[0], impulse=impulse)
+            for impulse in (False, True)
+        ]
+    )
     misfits = {}
     for highest in bands:
         if highest != bands[0]:
-            level = level_of(measurement, solver, unknowns, lowest, highest, level.sign)
+            kind = level.sign, level.impulse
+            level = level_of(measurement, solver, unknowns, lowest, highest, *kind)
         fit = _fitted(level, fit.parameters)
         misfits[f"up to {highest:.0f} Hz"] = _size(fit)
     return level, fit, misfits
@@ -171,27 +178,18 @@ def _surfaces(room: Room, names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _best_start(level: Level) -> tuple[Level, Fit]:
+def _best_start(kinds: list[Level]) -> tuple[Level, Fit]:
     """The best of some steps from harder and softer walls, for a pulse and for an impulse."""
     found = []
-    prior = level.unknowns.prior()
-    for harder in STARTS:
-        for terms in _sources():
-            x = level.unknowns.start(terms, harder)
+    for level in kinds:
+        prior = level.unknowns.prior()
+        for harder in STARTS:
+            x = level.unknowns.start(torch.zeros(TERMS, dtype=torch.float64), harder)
             sign, x = _delayed(level, x)
             signed = replace(level, sign=sign)
             fit = gauss_newton(signed.residuals, x, prior, SCOUTING)
             found.append((fit.cost, len(found), signed, fit))
     return min(found)[2:]
-
-
-def _sources() -> list[Tensor]:
-    """Terms of log S for the pulse of the solver, and for an impulse of 1 / r."""
-    pulse = torch.zeros(5, dtype=torch.float64)
-    impulse = pulse.clone()
-    impulse[1] = -1.0
-    impulse[3] = -4.0  # (π fmax default_width / c)²
-    return [pulse, impulse]
 
 
 def _delayed(level: Level, x: Tensor) -> tuple[float, Tensor]:

@@ -1,14 +1,13 @@
 """How far a room is from what was measured in it: spectra and levels, with their derivatives.
 
 The source of a measurement is not known, nor its start, nor the temperature. Between the spectrum
-H(s) of the solver's pulse and a measured D(s) stands
+H(s) of the solver's pulse, or of an impulse, and a measured D(s) stands
 
     D(s) = S(s) H(s exp(-ε)),    log S = a + b log x + c x + d x² + e / x,    x = s / 2π fmax,
 
-which holds a gain, the difference of a pulse to an impulse, a delay, the width of a pulse and a
-high-pass far below the band. ε is a share of the speed of sound.
-Residuals are D - S H beside the errors expected of D, and levels of bands [dB], which have no phase
-to be half a wave wrong.
+which holds a gain, a tilt, a delay, the width of a pulse and a high-pass far below the band. ε is a
+share of the speed of sound. Residuals are D - S H beside the errors expected of D, and levels of
+bands [dB], which have no phase to be half a wave wrong.
 """
 
 from __future__ import annotations
@@ -33,13 +32,15 @@ PITCH_SPREAD = 0.003  # springs of walls look much like sound that is slower
 @dataclass(frozen=True, eq=False)
 class Nuisance:
     """What a measurement does not tell about its source. terms: (5,) of log S. pitch: () ε.
-    unit: 2π fmax [rad/s]. sign: of the recordings, 1 or -1.
+    unit: 2π fmax [rad/s]. sign: of the recordings, 1 or -1. impulse: whether H is the answer to an
+    impulse of 1 / r, not to the solver's pulse.
     """
 
     terms: Tensor
     pitch: Tensor
     unit: float
     sign: float = 1.0
+    impulse: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Damped spectra of a room between walls that are to be found, with all their derivatives.
 
-On the modes of `surrogates.reduced_modes` the pressure of a pulse obeys
+On the modes of `surrogates.reduced_modes` the pressure of a pulse, or of a point, obeys
 
     (s² + ω² + s Σ_w y_w(s) G_w) q = s q₀,    P = φ q,    G_w = c Φᵀ S_w Φ,
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sims.acoustics.air import SPEED_OF_SOUND
+from sims.acoustics.inverse.point_response import STRENGTH
 from sims.acoustics.solver import Solver
 from sims.acoustics.source import Pulse, default_width
 from sims.acoustics.surrogates.reduced import ATTACHMENTS, CUTOFF
@@ -25,17 +26,17 @@ from sims.acoustics.surrogates.reduced_modes import Modes, Operator, operator_of
 from sims.acoustics.surrogates.reduced_walls import traces_of
 
 UNIT = 2 * math.pi * 1000.0  # rad/s, of the logarithms of `wall.to_parameters`
-PULSE_FIELDS = 3  # that stand for the modes of the pulse beyond the band
+SOURCE_FIELDS = 3  # that stand for the modes of the source beyond the band
 ALIKE = 1e-10  # share of the largest eigenvalue, below which fields are combinations of others
 AT_ONCE = 2**22  # entries of the matrices that are solved together
 
 
 @dataclass(frozen=True, eq=False)
 class ModalRoom:
-    """A room, a pulse and receivers on n modes.
+    """A room, a source and receivers on n modes.
 
     squared: (n,) ω² [1/s²]. traces: (W, n, n) G of each surface [1/s]. heard: (R, n) modes at the
-    receivers. driven: (n,) what the pulse gives to the modes. surfaces: names of the traces.
+    receivers. driven: (n,) what the source gives to the modes. surfaces: names of the traces.
     """
 
     squared: Tensor
@@ -55,12 +56,24 @@ class ModalSpectra:
     by_admittance: Tensor
     by_pitch: Tensor
 
+    def of_impulse(self, s: Tensor) -> ModalSpectra:
+        """From spectra of a point of unit strength at s (K,) to those of an impulse of 1 / r."""
+        factor = STRENGTH / s
+        return ModalSpectra(
+            factor * self.pressure,
+            factor[:, None] * self.by_admittance,
+            factor * (self.by_pitch - self.pressure),
+        )
 
-def modal_room(solver: Solver, pulse: Pulse, receivers: Tensor, highest: float) -> ModalRoom:
+
+def modal_room(
+    solver: Solver, source: Pulse | Tensor, receivers: Tensor, highest: float
+) -> ModalRoom:
     """The modes of a solver's room up to a frequency [Hz], and the fields that its walls and the
-    pulse add to them.
+    source add to them.
 
-    pulse: with its position; receivers: (R, 3) [m]. Raises InputError for positions outside.
+    source: a pulse, or the position (3,) of a point of unit strength; receivers: (R, 3) [m].
+    Raises InputError for positions outside.
     """
     space = solver.space
     operator = operator_of(space, 2 * math.pi * CUTOFF * highest)
@@ -68,9 +81,9 @@ def modal_room(solver: Solver, pulse: Pulse, receivers: Tensor, highest: float) 
     spread = (default_width(highest) / (2 * SPEED_OF_SOUND)) ** 2
     pressed = attached(operator, rigid, solver.boundary, spread, ATTACHMENTS)
     mass = operator.mass[:, None]
-    start = _initial(solver, pulse)
+    start = _initial(solver, source) if isinstance(source, Pulse) else _point(solver, source)
     fields = [start]
-    for _ in range(PULSE_FIELDS):
+    for _ in range(SOURCE_FIELDS):
         fields.append(operator.rest(mass * fields[-1]))
     beside = torch.cat([pressed.shapes[:, len(rigid.frequency) :], *fields[1:]], 1)
     squared, shapes = _ritz(operator, rigid, beside)
@@ -89,6 +102,15 @@ def _initial(solver: Solver, pulse: Pulse) -> Tensor:
     field = torch.zeros(len(inside), 1, dtype=torch.float64)
     field[inside.cpu(), 0] = heard.double().cpu()
     return field
+
+
+def _point(solver: Solver, source: Tensor) -> Tensor:
+    """δ at a position (3,) at all nodes (N, 1)."""
+    (nodes,), (weights,) = solver.space.interpolation("source", source[None])
+    mass = solver.space.mass.detach().cpu()
+    nodes = nodes.cpu()
+    field = torch.zeros(len(mass), 1, dtype=torch.float64)
+    return field.index_add(0, nodes, (weights.detach().cpu() / mass[nodes])[:, None])
 
 
 def _ritz(operator: Operator, rigid: Modes, beside: Tensor) -> tuple[Tensor, Tensor]:

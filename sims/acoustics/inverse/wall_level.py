@@ -25,6 +25,7 @@ from sims.acoustics.inverse.modal_spectra import (
     modal_room,
     modal_spectra,
 )
+from sims.acoustics.inverse.point_response import impulse_over_point, point_pressure
 from sims.acoustics.inverse.spectra import damped_spectrum, frequencies_of
 from sims.acoustics.inverse.wall_unknowns import Unknowns
 from sims.acoustics.room import Room
@@ -36,7 +37,9 @@ PITCH_STEP = 1e-5  # of a difference quotient, for walls that are known
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """A band, and a solver whose band may be wider. sign: of the recordings."""
+    """A band, and a solver whose band may be wider. sign: of the recordings. impulse: whether they
+    are taken for answers to an impulse, not to the solver's pulse.
+    """
 
     solver: Solver
     modes: ModalRoom
@@ -44,6 +47,7 @@ class Level:
     unknowns: Unknowns
     measurement: Measurement
     sign: float = 1.0
+    impulse: bool = False
 
     def residuals(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """On the modes: all residuals at x, and their Jacobian."""
@@ -71,11 +75,15 @@ class Level:
 
     def heard(self, x: Tensor) -> Tensor:
         """Spectra H (R, K) by the solver."""
-        where = self.measurement
-        pressure = self.solver.simulate(
-            where.source, where.receivers, where.duration, walls=self.unknowns.walls(x)
-        )
-        return damped_spectrum(pressure, self.solver.time_step, self._slowed(x[-1]))
+        where, walls = self.measurement, self.unknowns.walls(x)
+        place = where.source, where.receivers, where.duration
+        s = self._slowed(x[-1])
+        if not self.impulse:
+            pressure = self.solver.simulate(*place, walls=walls)
+            return damped_spectrum(pressure, self.solver.time_step, s)
+        pressure = point_pressure(self.solver, *place, walls)
+        spectrum = damped_spectrum(pressure, self.solver.time_step, s)
+        return impulse_over_point(self.solver, s) * spectrum
 
     def with_errors(self, left: Tensor) -> Level:
         """Expecting errors as large as what a fit left."""
@@ -92,6 +100,8 @@ class Level:
         places = [self.modes.surfaces.index(name) for name in self.unknowns.surfaces]
         admittance[places], slope[places] = found, pitch
         spectra = modal_spectra(self.modes, s, admittance, slope)
+        if self.impulse:
+            spectra = spectra.of_impulse(s)
         # (R, K, W) times (W, K, 3 M), each wall's own
         by_wall = spectra.by_admittance[:, :, places, None] * slopes.permute(1, 0, 2)
         return spectra, by_wall.flatten(2)
@@ -114,9 +124,12 @@ def level_of(
     lowest: float,
     highest: float,
     sign: float = 1.0,
+    impulse: bool = False,
 ) -> Level:
     """The band from `lowest` to `highest` [Hz], at most the solver's."""
     frequencies = frequencies_of(lowest, highest, measurement.duration)
     spectrum = damped_spectrum(measurement.responses, 1 / measurement.rate, frequencies.s)
-    modes = modal_room(solver, Pulse(measurement.source), measurement.receivers, highest)
-    return Level(solver, modes, measured(frequencies, spectrum), unknowns, measurement, sign)
+    source = measurement.source if impulse else Pulse(measurement.source)
+    modes = modal_room(solver, source, measurement.receivers, highest)
+    data = measured(frequencies, spectrum)
+    return Level(solver, modes, data, unknowns, measurement, sign, impulse)
