@@ -121,8 +121,9 @@ class DeepONet(Surrogate):
     """p(x, t) = sum_k b_k(initial pressure) t_k(x, t) + bias, with `rank` terms.
 
     branch: "mlp" or "resnet". widths, depths: of branch and trunk, which the ResNet has as channels
-    (the depth is then not read) and blocks. scale: what the sum is multiplied by, the root mean
-    square of the pressure to be learned [Pa]. generator: of the weights at the start.
+    (the depth is then not read) and blocks. samples: of the source along x, y and z, None for two
+    per wavelength at fmax. scale: what the sum is multiplied by, the root mean square of the
+    pressure to be learned [Pa]. generator: of the weights at the start.
     """
 
     kind = "deeponet"
@@ -141,20 +142,22 @@ class DeepONet(Surrogate):
         channels: Sequence[int] = (16, 32, 64, 128),
         blocks: Sequence[int] = (3, 3, 3, 3),
         rank: int = 100,
+        samples: Sequence[int] | None = None,
         scale: float = 1.0,
     ) -> None:
         super().__init__(domain)
         if branch not in BRANCHES:
             raise InputError(f"branch must be one of {BRANCHES}, got {branch!r}")
+        low, high = domain.bounds
+        counts = _samples(domain) if samples is None else [int(count) for count in samples]
+        if len(counts) != 3 or min(counts) < 2:
+            raise InputError(f"samples must be three numbers of at least 2, got {samples}")
         self._settings = {
             "branch": branch, "branch_width": branch_width, "branch_depth": branch_depth,
             "trunk_width": trunk_width, "trunk_depth": trunk_depth, "channels": list(channels),
-            "blocks": list(blocks), "rank": rank,
+            "blocks": list(blocks), "rank": rank, "samples": counts,
         }  # fmt: skip
         self.scale = scale
-        low, high = domain.bounds
-        step = SPEED_OF_SOUND / domain.fmax / NODES_PER_WAVELENGTH
-        counts = [math.ceil(float(size) / step - 1e-9) + 1 for size in high - low]
         lines = [
             torch.linspace(float(a), float(b), n) for a, b, n in zip(low, high, counts, strict=True)
         ]
@@ -236,6 +239,12 @@ class DeepONet(Surrogate):
             constant = self.bias * step * (sharp.cumsum(0) - sharp / 2)
             answers.append(torch.fft.irfft(both.sum(1), 2 * count)[:count] + constant)
         return self.scale * torch.stack(answers)
+
+
+def _samples(domain: Domain) -> list[int]:
+    low, high = domain.bounds
+    step = SPEED_OF_SOUND / domain.fmax / NODES_PER_WAVELENGTH
+    return [math.ceil(float(size) / step - 1e-9) + 1 for size in high - low]
 
 
 def sharpened(signal: Tensor, step: float, width: float, fmax: float) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -30,7 +30,8 @@ class Domain:
     places that cut the room into boxes [m]. air: (ex, ey, ez) bool, which of these are air.
     corners: (E, 8, 3), the hexahedra that a room is made of where it is not of bricks; then there
     are no boxes, and otherwise none of these. fmax [Hz]; width of the default pulse [m]; duration
-    and time_step [s].
+    and time_step [s]. receiver_low, receiver_high: (3,) float64, the box of receivers [m], None for
+    the whole room.
     """
 
     source_low: Tensor
@@ -44,6 +45,8 @@ class Domain:
     width: float
     duration: float
     time_step: float
+    receiver_low: Tensor | None = None
+    receiver_high: Tensor | None = None
 
     @classmethod
     def of(cls, solver: Solver, low: Any, high: Any, duration: float) -> Domain:
@@ -51,12 +54,7 @@ class Domain:
 
         Raises InputError for corners outside of the box around the room.
         """
-        low, high = (
-            check_tensor(name, as_tensor(name, at, "a corner [m]", dtype=torch.float64), (3,))
-            for name, at in (("low", low), ("high", high))
-        )
-        if not (low < high).all():
-            raise InputError(f"low must be below high on each axis, got {low} and {high}")
+        low, high = box(low, high)
         if not 0 < duration < math.inf:
             raise InputError(f"duration must be above 0 s, got {duration}")
         space = solver.space
@@ -92,6 +90,28 @@ class Domain:
                 f"sources must lie in the room from {low.tolist()} to {high.tolist()} m, got "
                 f"{self.source_low.tolist()} to {self.source_high.tolist()}"
             )
+
+    def heard_in(self, low: Any, high: Any) -> Domain:
+        """The same with receivers from corner low to corner high (3,) [m] alone.
+
+        Raises InputError for a box that leaves the one of receivers that there is.
+        """
+        low, high = box(low, high)
+        held_low, held_high = self.heard
+        slack = self.slack
+        if (low < held_low - slack).any() or (high > held_high + slack).any():
+            raise InputError(
+                f"receivers must lie from {held_low.tolist()} to {held_high.tolist()} m, got a "
+                f"region from {low.tolist()} to {high.tolist()}"
+            )
+        return replace(self, receiver_low=low, receiver_high=high)
+
+    @property
+    def heard(self) -> tuple[Tensor, Tensor]:
+        """The corners (3,) of the box of receivers [m]."""
+        if self.receiver_low is None or self.receiver_high is None:
+            return self.bounds
+        return self.receiver_low, self.receiver_high
 
     @property
     def edges(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,6 +175,18 @@ class Domain:
         )
         places = check_tensor("receivers", places[None] if places.ndim == 1 else places, (None, 3))
         self._check_air("receivers", places)
+        if self.receiver_low is None:
+            return places
+        low, high = self.heard
+        at = places.detach().to("cpu", torch.float64)
+        outside = ~contains(low, high, at, self.slack)
+        if outside.any():
+            number = int(outside.nonzero()[0])
+            raise InputError(
+                f"receivers[{number}] at {at[number].tolist()} m lies outside of the box that the "
+                f"surrogate was trained on, {low.tolist()} to {high.tolist()}; move it, or join "
+                "surrogates of several boxes with Decomposed"
+            )
         return places
 
     def sources(self, positions: Any, like: Tensor) -> Tensor:
@@ -164,9 +196,9 @@ class Domain:
         )
         places = check_tensor("source", places[None] if places.ndim == 1 else places, (None, 3))
         at = places.detach().to("cpu", torch.float64)
-        outside = (at < self.source_low - self.slack) | (at > self.source_high + self.slack)
+        outside = ~contains(self.source_low, self.source_high, at, self.slack)
         if outside.any():
-            number = int(outside.any(1).nonzero()[0])
+            number = int(outside.nonzero()[0])
             raise InputError(
                 f"source at {at[number].tolist()} m lies outside of the box that the surrogate "
                 f"was trained on, {self.source_low.tolist()} to {self.source_high.tolist()}; "
@@ -198,3 +230,21 @@ class Domain:
                 f"{name}[{number}] at {places[number].tolist()} m is outside of the air of the "
                 f"room; {int(outside.sum())} of {len(places)} are; move it inside"
             )
+
+
+def box(low: Any, high: Any) -> tuple[Tensor, Tensor]:
+    """Two corners (3,) float64 [m]; raises InputError where low is not below high."""
+    low, high = (
+        check_tensor(name, as_tensor(name, at, "a corner (3,) [m]", dtype=torch.float64), (3,))
+        for name, at in (("low", low), ("high", high))
+    )
+    if not (low < high).all():
+        raise InputError(
+            f"low must be below high on each axis, got {low.tolist()} and {high.tolist()}"
+        )
+    return low, high
+
+
+def contains(low: Tensor, high: Tensor, points: Tensor, slack: float) -> Tensor:
+    """Which of the points (R, 3) lie in a box, up to a slack [m]; (R,) bool."""
+    return ((points >= low - slack) & (points <= high + slack)).all(1)

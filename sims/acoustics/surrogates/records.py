@@ -68,8 +68,8 @@ def sources_in(domain: Domain, count: int, generator: torch.Generator) -> Tensor
 
 
 def places_in_air(domain: Domain, count: int, generator: torch.Generator) -> Tensor:
-    """Places (count, 3) float64, uniform in the air of the room [m]."""
-    return _uniform(domain, *domain.bounds, count, generator)
+    """Places (count, 3) float64, uniform in the air of the box of receivers [m]."""
+    return _uniform(domain, *domain.heard, count, generator)
 
 
 def record(
@@ -94,9 +94,7 @@ def error_of(predicted: Tensor, records: Records) -> Error:
     exact = records.pressure.double()
     error = predicted.double() - exact
     by_source = error.square().sum((1, 2)) / exact.square().sum((1, 2))
-    far = torch.cdist(records.sources, records.receivers) >= APART
-    if not far.any():
-        raise InputError(f"receivers must have some beyond {APART} m from a source, got none")
+    far = apart(records.sources, records.receivers)
     return Error(
         float(error.norm() / exact.norm()),
         float(by_source.max().sqrt()),
@@ -104,6 +102,20 @@ def error_of(predicted: Tensor, records: Records) -> Error:
         len(records.sources),
         len(records.receivers),
     )
+
+
+def apart(sources: Tensor, receivers: Tensor) -> Tensor:
+    """Which receivers (R, 3) are at least 0.5 m from sources (S, 3), (S, R) bool.
+
+    Raises InputError where none is.
+    """
+    far = torch.cdist(sources, receivers) >= APART
+    if not far.any():
+        raise InputError(
+            f"receivers must have some beyond {APART} m from a source, got none; "
+            "take a larger box of receivers"
+        )
+    return far
 
 
 def _uniform(
@@ -116,4 +128,4 @@ def _uniform(
         found = torch.cat([found, drawn[domain.in_air(drawn)]])
         if len(found) >= count:
             return found[:count]
-    raise InputError(f"sources from {low.tolist()} to {high.tolist()} m must have air around them")
+    raise InputError(f"places from {low.tolist()} to {high.tolist()} m must have air around them")

@@ -111,4 +111,4 @@ class Surrogate(torch.nn.Module):
         found.load_state_dict(content["weights"])
         found.requires_grad_(False)
         found.error = None if content["error"] is None else Error(**content["error"])
-        return found
+        return found.eval()

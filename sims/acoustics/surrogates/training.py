@@ -21,6 +21,7 @@ from sims.acoustics.surrogates.records import (
     HELD_OUT,
     Records,
     Teacher,
+    apart,
     places_in_air,
     record,
     sources_in,
@@ -109,10 +110,13 @@ def train_deeponet(
 ) -> DeepONet:
     """Train a DeepONet on pulses in its box of sources; it carries the error at the end.
 
+    Weights that do not require gradients stay as they are.
+
     Loss: the mean square error in units of the pressure's root mean square, which becomes the
     model's scale. listen(step, loss, relative L2 of held-out sources): called every `look_every`
     steps. checkpoint: a file to go on from, with all that was drawn and learned, written every
-    `save_every` steps. Raises InputError for a file of another net.
+    `save_every` steps. Raises InputError for a file of another net or of other frozen weights, and
+    for a net whose weights are all frozen, as those of a trained one are.
     """
     training = _Training(teacher, model, schedule, generator)
     path = None if checkpoint is None else Path(checkpoint)
@@ -143,7 +147,16 @@ class _Training:
         self.teacher, self.model, self.schedule = teacher, model, schedule
         self.generator = generator
         self.times = model.times(model.domain.duration)
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.rate)
+        self.frozen = [
+            name for name, weight in model.named_parameters() if not weight.requires_grad
+        ]
+        learned = [weight for weight in model.parameters() if weight.requires_grad]
+        if not learned:
+            raise InputError(
+                "model must have weights that require gradients, got none; "
+                "call requires_grad_() to train a trained one further"
+            )
+        self.optimizer = torch.optim.AdamW(learned, lr=schedule.rate)
         places = places_in_air(model.domain, schedule.receivers, generator)
         self.reservoir = Reservoir(places.float())
         self.number, self.spent = 0, 0.0
@@ -154,6 +167,7 @@ class _Training:
         domain, (sources, receivers) = self.model.domain, HELD_OUT
         at = sources_in(domain, sources, self.generator)
         heard = places_in_air(domain, receivers, self.generator)
+        apart(at, heard)  # or the error could not be told after the training
         return record(self.teacher, at, heard, domain.duration)
 
     def share(self) -> float:
@@ -202,6 +216,7 @@ class _Training:
             "training": "deeponet",
             "sizes": self.model.settings(),
             "scale": self.model.scale,
+            "frozen": self.frozen,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
@@ -220,6 +235,12 @@ class _Training:
         # the scale is learned from the first sources
         if {**sizes, "scale": 0.0} != {**self.model.settings(), "scale": 0.0}:
             raise InputError(f"checkpoint {path} is of another net, {sizes}; give another file")
+        frozen = kept.get("frozen", [])
+        if frozen != self.frozen:
+            raise InputError(
+                f"checkpoint {path} is of a training with frozen weights {frozen}, not "
+                f"{self.frozen}; give another file"
+            )
         self.model.scale = kept["scale"]
         self.model.load_state_dict(kept["model"])
         self.optimizer.load_state_dict(kept["optimizer"])
