@@ -25,6 +25,7 @@ ABOVE_NOISE = 5.0  # dB, where the line through the late decay ends
 LATE_RANGE = 20.0  # dB that this line takes in
 BEHIND_CROSSING = 10.0  # dB of decay between the crossing and where noise is measured
 NOISE_SHARE = 0.1  # of the response, at least, over which noise is measured
+STATIONARY = 4.0  # times the noise at the end; a mean above that has the decay in it
 ROUNDS = 12
 
 
@@ -79,6 +80,7 @@ def _floor_of(power: np.ndarray, rate: float) -> tuple[float, float, float, floa
     peak = int(np.argmax(means))
     tail = count - max(1, int(NOISE_SHARE * count))
     noise = float(power[tail:].mean())
+    most = STATIONARY * noise
     line = _line(centres, means, 0.0, peak, 2 * noise, math.inf)
     if line is None or not means[peak] > 0:
         return nothing
@@ -89,7 +91,8 @@ def _floor_of(power: np.ndarray, rate: float) -> tuple[float, float, float, floa
         centres, means = _means(power, interval)
         peak = int(np.argmax(means))
         begin = int(min(crossing + BEHIND_CROSSING / 10.0 * per_10_db, tail))
-        noise = float(power[max(begin, 0) :].mean())
+        # modes that beat feign a steep decay, which would end in their own sound
+        noise = min(float(power[max(begin, 0) :].mean()), most)
         low = noise * 10 ** (ABOVE_NOISE / 10)
         better = _line(centres, means, noise, peak, low, low * 10 ** (LATE_RANGE / 10))
         if better is None:

@@ -260,3 +260,23 @@ def test_bad_input_is_named():
         noise_floor(response / 0, RATE)
     with pytest.raises(InputError, match=r"at least two times"):
         noise_floor(response[:1], RATE)
+
+
+def test_modes_that_beat_do_not_pass_for_noise():
+    """Their steep start may meet any level soon, but noise is not louder than the end: 6 dB, and
+    2 dB for the end's own mean. Some of 800 sums of five modes are of that kind.
+    """
+    count, rate = 800, 4000
+    generator = torch.Generator().manual_seed(1)
+
+    def share(*shape):
+        return torch.rand(count, *shape, generator=generator, dtype=torch.float64)
+
+    times = torch.arange(2000, dtype=torch.float64) / rate - 0.015
+    frequency, phase, fall = 88 + 90 * share(5, 1), 2 * math.pi * share(5, 1), share(5, 1)
+    decay = torch.exp(-math.log(1e3) * times.clamp(min=0) / (0.08 + 0.14 * fall))
+    modes = 3 * (share(5, 1) - 0.5) * torch.cos(2 * math.pi * frequency * times + phase) * decay
+    sound = modes.sum(1) * torch.sigmoid(1000 * times)
+    noise = 1e-3 * torch.randn(count, 2000, generator=generator, dtype=torch.float64)
+    power = noise_floor(sound + noise, rate).power
+    assert float(10 * torch.log10(power / 1e-6).max()) < 8
