@@ -50,7 +50,7 @@ class Decomposed(Surrogate):
             if not isinstance(part, Surrogate):
                 raise InputError(f"parts[{number}] must be a Surrogate, got {type(part).__name__}")
             _check_same(parts[0].domain, part.domain, number)
-        boxes = [box(low, high) for low, high in regions]
+        boxes = [box(low, high) for low, high in _pairs(regions)]
         for (low, high), part in zip(boxes, parts, strict=True):
             part.domain.heard_in(low, high)
         super().__init__(replace(parts[0].domain, receiver_low=None, receiver_high=None))
@@ -137,24 +137,26 @@ def train_decomposed(
     *,
     generator: torch.Generator,
     checkpoint: str | os.PathLike[str] | None = None,
+    save_every: int = 500,
     progress: bool = False,
 ) -> Decomposed:
     """Train a DeepONet for each region, one after another, each by the whole schedule.
 
     The solver is run anew for each. make: an untrained net for a domain whose receivers are those
-    of a region. checkpoint: a file to go on from, whose name each part gets with its number. The
-    error is measured on the same held-out sources for all regions, with equally many receivers
-    in each. Raises InputError as `Domain.heard_in` and `train_deeponet` do.
+    of a region. checkpoint, save_every: as of `train_deeponet`, for each part a file of the same
+    name with its number. The error is measured on the same held-out sources for all regions, with
+    equally many receivers in each. Raises InputError as `Domain.heard_in` and `train_deeponet` do.
     """
-    heard = [domain.heard_in(low, high) for low, high in regions]
+    heard = [domain.heard_in(low, high) for low, high in _pairs(regions)]
     parts = []
     for number, part in enumerate(heard):
         path = None if checkpoint is None else Path(checkpoint)
         if path is not None:
             path = path.with_stem(f"{path.stem}-{number}")
         trained = train_deeponet(
-            teacher, make(part), schedule, generator=generator, checkpoint=path, progress=progress
-        )
+            teacher, make(part), schedule, generator=generator, checkpoint=path,
+            save_every=save_every, progress=progress,
+        )  # fmt: skip
         parts.append(trained)
     model = Decomposed(regions, parts)
     sources, listening = HELD_OUT
@@ -162,6 +164,15 @@ def train_decomposed(
     held = torch.cat([places_in_air(part, each, generator) for part in heard])
     model.measure(record(teacher, sources_in(domain, sources, generator), held, domain.duration))
     return model
+
+
+def _pairs(regions: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    try:
+        return [(low, high) for low, high in regions]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"regions must be boxes (low, high) of two corners (3,) [m], got {regions!r}"
+        ) from None
 
 
 def _check_same(first: Domain, other: Domain, number: int) -> None:

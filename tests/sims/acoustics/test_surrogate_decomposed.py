@@ -106,7 +106,14 @@ def test_a_net_is_trained_for_each_region(solver, domain, tmp_path):
 
     kept = tmp_path / "training.pt"
     model = train_decomposed(
-        solver, domain, REGIONS, make, QUICK, generator=generator(1), checkpoint=kept
+        solver,
+        domain,
+        REGIONS,
+        make,
+        QUICK,
+        generator=generator(1),
+        checkpoint=kept,
+        save_every=2,
     )
     for (low, high), region in zip(heard, REGIONS, strict=True):
         places = places_in_air(
@@ -118,6 +125,18 @@ def test_a_net_is_trained_for_each_region(solver, domain, tmp_path):
     assert model.error.receivers == 120
     assert all(part.error is not None for part in model.parts)
     assert not any(weight.requires_grad for weight in model.parameters())
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["training-0.pt", "training-1.pt"]
+    again = train_decomposed(
+        solver,
+        domain,
+        REGIONS,
+        make,
+        QUICK,
+        generator=generator(1),
+        checkpoint=kept,
+        save_every=2,
+    )
+    assert again.error == model.error  # from the files, with nothing left to train
 
 
 def test_receivers_and_parts_that_do_not_fit_are_refused(solver, domain, parts):
@@ -139,5 +158,7 @@ def test_receivers_and_parts_that_do_not_fit_are_refused(solver, domain, parts):
         Decomposed(REGIONS, parts[:1])
     with pytest.raises(InputError, match=r"parts\[1\] must be a Surrogate, got Solver"):
         Decomposed(REGIONS, [parts[0], solver])
+    with pytest.raises(InputError, match="regions must be boxes"):
+        Decomposed(parts[:1], parts[:1])
     with pytest.raises(InputError, match="low must be below high"):
         domain.heard_in((0.5, 0.5, 0.5), (0.5, 0.9, 0.9))
