@@ -139,6 +139,8 @@ class ReconstructionProblem(Problem):
             )
         lower, upper = bounding_box(views)
         # the frame in which the fit happens: world = center + scale * frame
+        # the box comes out of a least-squares solve, whose last digits follow where its memory lies
+        lower, upper = lower.float().double(), upper.float().double()
         self.center, self.scale_factor = (lower + upper) / 2, float((upper - lower).max()) / 2
         self.targets = views.in_frame(self.center, self.scale_factor).to(device, dtype)
         cell = 2 / (settings.resolution - 2 * MARGIN)
