@@ -1,0 +1,1 @@
+"""Partial differential equations on periodic boxes: solved, learned, judged, designed through."""
