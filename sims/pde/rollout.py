@@ -68,7 +68,8 @@ def rollout(
     limit = getattr(model, "largest", None) if largest is None else largest
     if limit is not None and not float(limit) > 0:
         raise InputError(f"largest must be above 0, got {limit}")
-    move = _mover(model, every, condition, generator)
+    own = None if generator is None else torch.Generator(generator.device)
+    move = _mover(model, every, condition, own)
     alive = torch.ones(len(u), dtype=torch.bool, device=u.device)
     frames: list[Tensor] = []
     with Progress("rollout", None, progress) as shown:
@@ -78,6 +79,8 @@ def rollout(
                 u = run_again(move, u, state, use_reentrant=False, preserve_rng_state=False)
             else:
                 u = move(u, state)
+            if generator is not None and own is not None:
+                generator.set_state(own.get_state())
             alive = alive & _bounded(u.detach(), limit)
             kept = alive.view(-1, *[1] * (u.dim() - 1))
             frames.append(torch.where(kept, u, torch.nan))
