@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from geomopt.files import replacing
+from geomopt.runs.pictures import COLOURS, plot, save
 from sims.acoustics.metrics import onset, schroeder_curve
 
-COLOURS = ("#2f6fb0", "#d1772a", "#2f8f62", "#b04f8c")
 FLOOR = -70.0  # dB
 
 
 def draw_traces(path: Path, title: str, times: Tensor, traces: Mapping[str, Tensor]) -> None:
     """Pressures (T,) over time, by what they are of."""
-    figure, axes = _figure(title, "time [ms]", "pressure [Pa]", (7.4, 3.6))
+    figure, axes = plot(title, "time [ms]", "pressure [Pa]", (7.4, 3.6))
     for place, (name, trace) in enumerate(traces.items()):
         style = "-" if place == 0 else "--"
         colour = COLOURS[place % len(COLOURS)]
@@ -26,12 +24,12 @@ def draw_traces(path: Path, title: str, times: Tensor, traces: Mapping[str, Tens
             1e3 * times.numpy(), trace.double().numpy(), style, color=colour, lw=1.3, label=name
         )
     axes.legend(fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_spectra(path: Path, rate: float, fmax: float, traces: Mapping[str, Tensor]) -> None:
     """Magnitudes of responses (T,) up to fmax [Hz]."""
-    figure, axes = _figure("Frequency response", "frequency [Hz]", "level [dB]", (7.4, 3.6))
+    figure, axes = plot("Frequency response", "frequency [Hz]", "level [dB]", (7.4, 3.6))
     for place, (name, trace) in enumerate(traces.items()):
         size = 4 * len(trace)
         frequencies = np.fft.rfftfreq(size, 1 / rate)
@@ -41,12 +39,12 @@ def draw_spectra(path: Path, rate: float, fmax: float, traces: Mapping[str, Tens
         axes.plot(frequencies[band], level, color=COLOURS[place % 4], lw=1.2, label=name)
     axes.set_ylim(FLOOR, 3)
     axes.legend(fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_decays(path: Path, rate: float, traces: Mapping[str, Tensor]) -> None:
     """Schroeder's curves of responses (T,)."""
-    figure, axes = _figure("Energy decay", "time [s]", "level [dB]", (7.4, 3.6))
+    figure, axes = plot("Energy decay", "time [s]", "level [dB]", (7.4, 3.6))
     for place, (name, trace) in enumerate(traces.items()):
         begin = int(onset(trace.double()))
         curve = schroeder_curve(trace.double()[begin:])
@@ -54,14 +52,14 @@ def draw_decays(path: Path, rate: float, traces: Mapping[str, Tensor]) -> None:
         axes.plot(times, curve.numpy(), color=COLOURS[place % 4], lw=1.3, label=name)
     axes.set_ylim(FLOOR, 2)
     axes.legend(fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_spectrogram(
     path: Path, title: str, times: Tensor, frequencies: Tensor, level: Tensor
 ) -> None:
     """Level (F, T) [dB] over frequencies (F,) [Hz] and times (T,) [s]."""
-    figure, axes = _figure(title, "time [s]", "frequency [Hz]", (7.4, 3.8))
+    figure, axes = plot(title, "time [s]", "frequency [Hz]", (7.4, 3.8))
     ceiling = float(level.max())
     drawn = axes.pcolormesh(
         times.numpy(),
@@ -75,21 +73,4 @@ def draw_spectrogram(
     axes.set_yscale("symlog", linthresh=500)
     axes.set_ylim(0, float(frequencies.max()))
     figure.colorbar(drawn, label="level [dB]")
-    _save(figure, path)
-
-
-def _figure(title: str, across: str, up: str, size: tuple[float, float]) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11)
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
-    axes.grid(alpha=0.3)
-    return figure, axes
-
-
-def _save(figure: Any, path: Path) -> None:
-    with replacing(path) as draft:
-        figure.savefig(draft)
+    save(figure, path)
