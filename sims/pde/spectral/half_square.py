@@ -1,0 +1,27 @@
+"""The flux u^2 / 2 that several equations in one dimension share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from sims.pde.spectral.grid import Wavenumbers
+from sims.pde.spectral.stepper import Stepper
+
+
+class HalfSquare(Stepper):
+    """N(u) = -speed (u^2 / 2)_x, with `speed` 1 unless it is a parameter of the equation."""
+
+    degree = 2
+
+    def multiplier(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor:
+        """-i k speed / 2."""
+        half = -0.5j * waves.odd[0]
+        return half * values["speed"] if "speed" in values else half
+
+    def product(self, modes: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
+        """The modes of u^2."""
+        del factors
+        u = self.transform.to_space(modes)
+        return self.transform.to_modes(u * u)

@@ -1,0 +1,118 @@
+"""Many steps in Fourier space: on new tensors where a gradient is wanted, in place elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sims.pde.spectral.arguments import Number, lengths_of
+from sims.pde.spectral.etdrk import Buffers, Coefficients, coefficients, cut, etdrk4_step
+from sims.pde.spectral.grid import Wavenumbers, dealiasing_mask, wavenumbers
+from sims.pde.spectral.transform import Transform
+
+DECAYS_KEPT = 8  # different counts of steps are few: one, and those between the frames of rollouts
+
+
+class Equation(Protocol):
+    """What marching asks of an equation; `stepper.Stepper` says what each is."""
+
+    length: float | tuple[float, ...] | Tensor
+    points: tuple[int, ...]
+    dimension: int
+    time_step: Number
+    parameters: dict[str, Number]
+    degree: int
+    transform: Transform
+
+    def linear(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor: ...
+    def multiplier(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor: ...
+    def factors(self, waves: Wavenumbers) -> tuple[Tensor, ...]: ...
+    def product(self, modes: Tensor, factors: tuple[Tensor, ...]) -> Tensor: ...
+    def constant(self, device: torch.device, values: Mapping[str, Tensor]) -> Tensor | None: ...
+
+
+class Prepared:
+    """The numbers that steps of an equation are made of, for fields of one dtype and device."""
+
+    def __init__(self, equation: Equation, dtype: torch.dtype, device: torch.device):
+        self.dtype, self.device = dtype, device
+        self.complex = torch.complex64 if dtype == torch.float32 else torch.complex128
+        edges = lengths_of(equation.length, equation.dimension, device)
+        waves = wavenumbers(edges, equation.points)
+        shape = (-1, 1, *[1] * equation.dimension)
+        values = {
+            name: torch.as_tensor(value, dtype=torch.float64, device=device).reshape(shape)
+            for name, value in equation.parameters.items()
+        }
+        h = torch.as_tensor(equation.time_step, dtype=torch.float64, device=device).reshape(shape)
+        self.rate = (h * equation.linear(waves, values)).to(torch.complex128)
+        self.mask = dealiasing_mask(equation.points, equation.degree, device)
+        self.scheme: Coefficients | None = None
+        self.factors: tuple[Tensor, ...] = ()
+        if equation.degree > 1:
+            kept = equation.transform.kept
+            mask = self.mask[..., :kept]
+            constant = equation.constant(device, values)
+            self.scheme = coefficients(
+                self.rate[..., :kept],
+                h[..., None],
+                equation.multiplier(waves, values)[..., :kept] * mask,
+                None if constant is None else constant[..., :kept] * mask,
+                self.complex,
+            )
+            self.factors = tuple(
+                (factor[..., :kept] * mask).to(self.complex) for factor in equation.factors(waves)
+            )
+        self._decays: dict[int, Tensor] = {}
+
+    def fits(self, u: Tensor) -> bool:
+        """Whether these numbers are made for fields like `u`."""
+        return u.dtype == self.dtype and u.device == self.device
+
+    def decay(self, steps: int) -> Tensor:
+        """exp(steps h L) on the modes that feel the linear part alone, 0 on the others."""
+        if steps not in self._decays:
+            linear = torch.exp(steps * self.rate)
+            if self.scheme is not None:
+                linear = torch.where(self.mask, 0.0, linear)
+            if len(self._decays) >= DECAYS_KEPT:
+                self._decays.clear()
+            self._decays[steps] = linear.to(self.complex)
+        return self._decays[steps]
+
+
+def march(
+    equation: Equation, u: Tensor, prepared: Prepared, steps: int, rows: slice | None = None
+) -> Tensor:
+    """The fields `u` (B, C, *points) after `steps` steps.
+
+    rows: which of the trajectories that `prepared` is made for `u` are. If they are given, all is
+    done in place; without them a gradient can go through.
+    """
+    axes = tuple(range(2, u.ndim))
+    v = torch.fft.rfftn(u, dim=axes)
+    decay, scheme, factors = prepared.decay(steps), prepared.scheme, prepared.factors
+    if rows is not None:
+        decay, factors = cut(decay, rows), tuple(cut(factor, rows) for factor in factors)
+    if scheme is None:
+        return torch.fft.irfftn(v * decay, s=equation.points, dim=axes)
+    if rows is not None:
+        scheme = scheme.rows(rows)
+    beyond = v * decay
+    kept, product = equation.transform.kept, partial(equation.product, factors=factors)
+    if rows is None:
+        low = v[..., :kept] * prepared.mask[..., :kept]
+        for _ in range(steps):
+            low = etdrk4_step(low, scheme, product)
+        v = torch.nn.functional.pad(low, (0, v.shape[-1] - kept)) + beyond
+    else:
+        v *= prepared.mask
+        buffers = Buffers(torch.empty_like(v[..., :kept]), torch.zeros_like(v))
+        for _ in range(steps):
+            etdrk4_step(v, scheme, product, buffers)
+        v += beyond
+    return torch.fft.irfftn(v, s=equation.points, dim=axes)

@@ -1,0 +1,178 @@
+"""The base of all steppers: a linear symbol, a nonlinearity, and what a step makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from geomopt.errors import InputError, check_tensor
+from sims.pde.spectral.arguments import (
+    Number,
+    check_batch,
+    checked_lengths,
+    checked_parameter,
+    checked_points,
+    lengths_of,
+)
+from sims.pde.spectral.grid import Wavenumbers, coordinates, kept_columns
+from sims.pde.spectral.marching import Prepared, march
+from sims.pde.spectral.transform import Transform
+
+CHUNK_BYTES = 1 << 18  # of one field per thread: all that a step works on then stays in the cache
+
+
+class Stepper:
+    """A periodic equation u_t = L u + N(u), advanced by ETDRK4 in Fourier space.
+
+    An equation is a subclass that gives `linear`, and if it is nonlinear its `degree`,
+    `multiplier` and `product`. Modes that dealiasing leaves out of N (`grid.kept_columns`) feel
+    the linear part alone. All of it is differentiable in the field, the parameters, the length
+    and the time step; where nothing asks for a gradient the same operations are made in place.
+
+    length: edge of the box, one number, one for each axis, or a tensor (B,) with one for each
+    trajectory. points: even number of points, one or one for each axis. time_step: h [s], a number
+    or a tensor () or (B,). Fields are (B, channels, *points), float32 or float64.
+    """
+
+    degree = 1  # of the nonlinearity in u; 1 where there is none
+
+    def __init__(
+        self,
+        length: float | Sequence[float] | Tensor,
+        points: int | Sequence[int],
+        time_step: Number,
+        *,
+        dimension: int,
+        parameters: Mapping[str, Number],
+        channels: int = 1,
+        conserves_mean: bool = True,
+    ):
+        if isinstance(dimension, bool) or dimension not in (1, 2, 3):
+            raise InputError(f"dimension must be 1, 2 or 3, got {dimension!r}")
+        self.dimension = dimension
+        self.points = checked_points(points, dimension)
+        self.length = checked_lengths(length, dimension)
+        self.time_step = checked_parameter("time_step", time_step, above=0.0)
+        self.channels = channels
+        self.conserves_mean = conserves_mean
+        self.parameters: dict[str, Number] = dict(parameters)
+        self.transform = Transform(self.points, kept_columns(self.points[-1], self.degree))
+        self._kept: tuple[list[Tensor], Prepared] | None = None
+
+    def linear(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor:
+        """L, broadcastable to (B or 1, channels or 1, *modes), float64 or complex128.
+
+        values: the parameters, float64, (B or 1, 1, *ones).
+        """
+        raise TypeError(f"{type(self).__name__} has no linear symbol")
+
+    def multiplier(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor:
+        """g in N(u) = g * product(u) + constant, broadcastable like L."""
+        raise TypeError(f"{type(self).__name__} has no nonlinearity")
+
+    def factors(self, waves: Wavenumbers) -> tuple[Tensor, ...]:
+        """What `product` multiplies modes by, each (B or 1, 1, *modes)."""
+        del waves
+        return ()
+
+    def product(self, modes: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
+        """The kept modes (B, channels, *kept) of the nonlinear product of fields.
+
+        modes: (B, channels, *modes) as `transform.to_space` takes them. factors: those of
+        `factors`, cut to the kept modes.
+        """
+        raise TypeError(f"{type(self).__name__} has no nonlinearity")
+
+    def constant(self, device: torch.device, values: Mapping[str, Tensor]) -> Tensor | None:
+        """What N adds whatever the state: modes (B or 1, channels, *modes), or None."""
+        del device, values
+        return None
+
+    def grid(
+        self, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Coordinates of the points, (dimension, *points); with a length for each trajectory
+        (B, dimension, *points).
+        """
+        edges = lengths_of(self.length, self.dimension, torch.device(device))
+        values = coordinates(edges, self.points).to(dtype)
+        return values if isinstance(self.length, Tensor) and self.length.ndim else values[0]
+
+    def step(self, u: Tensor) -> Tensor:
+        """The fields (B, channels, *points) one time step after `u`.
+
+        Raises InputError for fields of another shape, of half precision, or not finite.
+        """
+        return self.advance(u, 1)
+
+    def advance(self, u: Tensor, steps: int) -> Tensor:
+        """The fields `steps` time steps after `u`: as that many times `step`, but all in Fourier
+        space. Raises InputError as `step` does, and for `steps` below 1.
+        """
+        self._check_field(u)
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+            raise InputError(f"steps must be a whole number of at least 1, got {steps!r}")
+        tensors = self._tensors()
+        if _wants_graph([u, *tensors]):
+            return march(self, u, Prepared(self, u.dtype, u.device), steps)
+        with torch.no_grad():
+            prepared = self._prepared(u, tensors)
+            return torch.cat(
+                [march(self, u[rows], prepared, steps, rows) for rows in self._portions(u)]
+            )
+
+    def _tensors(self) -> list[Tensor]:
+        """All that the coefficients depend on and that may change or ask for a gradient."""
+        values = (self.length, self.time_step, *self.parameters.values())
+        return [value for value in values if isinstance(value, Tensor)]
+
+    def _prepared(self, u: Tensor, tensors: list[Tensor]) -> Prepared:
+        """The coefficients for fields like `u`, kept until a tensor they depend on changes."""
+        if self._kept is not None:
+            then, prepared = self._kept
+            if prepared.fits(u) and all(
+                torch.equal(new, old) for new, old in zip(tensors, then, strict=True)
+            ):
+                return prepared
+        prepared = Prepared(self, u.dtype, u.device)
+        self._kept = ([tensor.detach().clone() for tensor in tensors], prepared)
+        return prepared
+
+    def _portions(self, u: Tensor) -> list[slice]:
+        """Trajectories to advance one portion after the other."""
+        row = u[:1].numel() * u.element_size()
+        count = len(u) if u.is_cuda else max(1, CHUNK_BYTES * torch.get_num_threads() // row)
+        return [slice(start, start + count) for start in range(0, len(u), count)]
+
+    def _check_field(self, u: Tensor) -> None:
+        check_tensor("u", u)
+        if u.dtype not in (torch.float32, torch.float64):
+            raise InputError(f"u must be float32 or float64, got {u.dtype}")
+        if u.ndim != self.dimension + 2 or tuple(u.shape[2:]) != self.points:
+            raise InputError(
+                f"u must have shape (batch, {self.channels}, *points), got {tuple(u.shape)}, the "
+                f"stepper has points={self.points}"
+            )
+        if u.shape[1] != self.channels:
+            raise InputError(
+                f"u must have {self.channels} channel(s), got {tuple(u.shape)}, which has "
+                f"{u.shape[1]}"
+            )
+        for name, value in {
+            "length": self.length,
+            "time_step": self.time_step,
+            **self.parameters,
+        }.items():
+            check_batch(name, value, len(u))
+
+
+def _wants_graph(tensors: list[Tensor]) -> bool:
+    """Whether a derivative is asked for: backwards, forwards, or by a transform of torch.func."""
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return True
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    level = torch.autograd.forward_ad._current_level
+    return level >= 0
