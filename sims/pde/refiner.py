@@ -1,0 +1,194 @@
+"""PDE-Refiner: a forecast whose noise is taken off at smaller and smaller amplitudes."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from geomopt.errors import InputError, check_tensor
+from sims.pde.networks.periodic import check_count
+from sims.pde.saved import built, read
+from sims.pde.schedule import FORMS, Form, NoiseLevels, candidate, recovered
+from sims.pde.surrogate import OneStep, Surrogate
+
+SIGMA_MIN = 2e-3
+
+
+class Refiner(Surrogate):
+    """The increment by a first call of a network, and by one more call for each level of noise.
+
+        ŷ = N(u, 0, 0)
+        z = ŷ + σ_k ε,   ŷ = z - σ_k N(u, z, k)      for the levels k that it forecasts with
+
+    Lippe et al., PDE-Refiner: achieving accurate long rollouts with neural PDE solvers (2023),
+    arXiv 2308.05732, section 3 and algorithm 2. Noise of the amplitude σ_k hides all that is
+    smaller, so that level k learns what is of about that size.
+
+    network: sees fields and candidate (2 C channels) and the level; with `fine`, fields alone, as
+    it then makes level 0 only, which may be that of a trained `OneStep`. fine: a network of its own
+    for the levels from 1 on, which sees fields, candidate and level. levels: K, how many there are
+    after level 0; with 0 it is a `OneStep`. sigma_min: σ_K, a standard deviation in units of that
+    of the target; σ_k = sigma_min^(k / K). form: what the network gives, "epsilon" or "velocity",
+    see `sims.pde.schedule`. forecast: the levels it forecasts with, in their order, all by default.
+    last_call_only: gradients of a step pass through its last call alone, which costs a K + 1-th: an
+    ideal refinement depends on u and not on its candidate.
+
+    Deterministic for the state of a generator. Other arguments as for `Surrogate`.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        *,
+        time_step: float,
+        length: float | Sequence[float],
+        points: int | Sequence[int],
+        channels: int = 1,
+        conditions: Mapping[str, tuple[float, float]] | None = None,
+        levels: int = 3,
+        sigma_min: float = SIGMA_MIN,
+        form: Form = "epsilon",
+        fine: torch.nn.Module | None = None,
+        forecast: Sequence[int] | None = None,
+        last_call_only: bool = False,
+    ) -> None:
+        noise = NoiseLevels(levels, sigma_min)
+        if form not in FORMS:
+            raise InputError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+        if fine is not None and not levels:
+            raise InputError("fine must be None without levels: there is nothing for it to do")
+        super().__init__(
+            network,
+            time_step=time_step,
+            length=length,
+            points=points,
+            channels=channels,
+            conditions=conditions,
+            refining=bool(levels) and fine is None,
+        )
+        self.noise = noise
+        self.form: Form = form
+        self.last_call_only = last_call_only
+        self.fine = fine
+        if fine is not None:
+            self._check_network("fine", fine, 2 * self.channels, leveled=True)
+        self.forecast = self._levels(range(1, levels + 1) if forecast is None else forecast)
+
+    @property
+    def levels(self) -> int:
+        """K, how many there are after level 0."""
+        return self.noise.count
+
+    def with_levels(self, forecast: Sequence[int]) -> Self:
+        """The same surrogate, weights shared, that forecasts with other levels."""
+        other = copy.copy(self)
+        other.forecast = self._levels(forecast)
+        return other
+
+    def scaled_increment(
+        self, u: Tensor, told: Tensor | None, generator: torch.Generator | None
+    ) -> Tensor:
+        """y (B, C, *space) by a call for level 0 and for each level of `forecast`."""
+        seen = self.seen(u)
+        *before, last = (0, *self.forecast)
+        y = torch.zeros_like(seen)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.last_call_only):
+            for level in before:
+                y = self._call(seen, y, level, told, generator)
+        return self._call(seen, y, last, told, generator)
+
+    def output(self, seen: Tensor, z: Tensor, share: Tensor, told: Tensor | None) -> Tensor:
+        """What the network of the levels gives for candidates z (B, C, *space).
+
+        seen: fields as the network sees them. share: k / K for each (B,). For shared weights, a
+        candidate of zeros and a share of 0 ask for level 0.
+        """
+        network = self.network if self.fine is None else self.fine
+        return network(torch.cat([seen, z], 1), told, share).to(self.dtype)
+
+    def first(self, seen: Tensor, told: Tensor | None) -> Tensor:
+        """y of level 0, (B, C, *space)."""
+        if self.fine is not None or not self.levels:
+            return self.network(seen, told).to(self.dtype)
+        return self.output(seen, torch.zeros_like(seen), seen.new_zeros(len(seen)), told)
+
+    def samples(
+        self,
+        u: Tensor,
+        count: int,
+        generator: torch.Generator | None = None,
+        *,
+        condition: Mapping[str, Any] | None = None,
+    ) -> Tensor:
+        """So many forecasts (count, B, C, *space) of u (B, C, *space), each with its own noise."""
+        check_count("count", count)
+        check_tensor("u", u)
+        told = self.told(u, condition)
+        many = u.repeat(count, *[1] * (u.dim() - 1))
+        told = None if told is None else told.repeat(count, 1)
+        y = self.scaled_increment(many, told, generator)
+        return self.advanced(many, y).unflatten(0, (count, len(u)))
+
+    def settings(self) -> dict[str, Any]:
+        """What makes an untrained one like this, with its networks."""
+        return {
+            **super().settings(),
+            "levels": self.levels,
+            "sigma_min": self.noise.smallest,
+            "form": self.form,
+            "forecast": list(self.forecast),
+        }
+
+    def _call(
+        self,
+        seen: Tensor,
+        y: Tensor,
+        level: int,
+        told: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """y of a level from that of the level before."""
+        if not level:
+            return self.first(seen, told)
+        sigma = self.noise.sigmas[level]
+        z = candidate(y, drawn(y, generator), sigma, self.form)
+        share = seen.new_full((len(seen),), level / self.levels)
+        return recovered(z, self.output(seen, z, share, told), sigma, self.form)
+
+    def _levels(self, forecast: Sequence[int]) -> tuple[int, ...]:
+        levels = tuple(forecast)
+        known = all(isinstance(k, int) and 1 <= k <= self.levels for k in levels)
+        if not known or any(b <= a for a, b in itertools.pairwise(levels)):
+            raise InputError(
+                f"forecast must be rising levels from 1 to {self.levels}, got {levels}"
+            )
+        return levels
+
+
+def drawn(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Normal noise of a tensor's shape; a generator of another device gives the same there."""
+    device = like.device if generator is None else generator.device
+    noise = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=device)
+    return noise.to(like.device)
+
+
+def load_surrogate(path: str | os.PathLike[str]) -> Surrogate:
+    """The surrogate of a file, with the networks it was saved with, ready to forecast.
+
+    Raises InputError for a file that is none, and for a network that does not describe itself.
+    """
+    content = read(path)
+    described = content["architecture"]
+    kinds: dict[str, type[Surrogate]] = {"OneStep": OneStep, "Refiner": Refiner}
+    if described["kind"] not in kinds:
+        raise InputError(f"{path} holds a {described['kind']!r}, which is none of {sorted(kinds)}")
+    networks = {name: built(of) for name, of in described["networks"].items()}
+    found = kinds[described["kind"]](**networks, **described["settings"])
+    found.load_state_dict(content["weights"])
+    return found.eval()
