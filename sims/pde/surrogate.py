@@ -66,6 +66,7 @@ class Surrogate(torch.nn.Module):
         )
         self.conditions = ranges(conditions)
         self.warned: set[str] = set()
+        self.record: Any = None  # what the training was, a TrainingRecord
         seen = 2 * self.channels if refining else self.channels
         self._check_network("network", network, seen, leveled=refining)
         self.scale: Tensor
@@ -253,32 +254,38 @@ class Surrogate(torch.nn.Module):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, scales and architecture to a file, the old one until the new is whole."""
-        content = {"architecture": self.architecture(), "weights": self.state_dict()}
+        content = {
+            "architecture": self.architecture(),
+            "settings": self.settings(),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "weights": self.state_dict(),
+        }
         checkpoint.save(Path(path), content)
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Read the weights and scales of a file of the same architecture.
+        """Take the weights, scales and trained ranges of a file of the same architecture.
 
         Raises InputError for another file, and says what differs in one of another architecture.
         """
         content = read(path)
-        found, own = content["architecture"], self.architecture()
-        apart = differences(found, own)
+        apart = differences(content["architecture"], self.architecture())
         if apart:
             raise InputError(f"{path} holds a surrogate of another architecture: {apart}")
         try:
             self.load_state_dict(content["weights"])
         except RuntimeError as error:  # networks that do not describe themselves
             raise InputError(f"{path} holds other weights: {error}") from None
+        self.conditions = ranges(content["settings"]["conditions"])
         self._fitted = False
 
     def architecture(self) -> dict[str, Any]:
-        """Kind, settings and networks, as a file holds them."""
+        """Kind, settings and networks, without what is learned or chosen afterwards."""
         networks = {
             name: {"kind": type(net).__name__, "settings": getattr(net, "settings", None)}
             for name, net in self.named_children()
         }
-        return {"kind": type(self).__name__, "settings": self.settings(), "networks": networks}
+        settings = {**self.settings(), "conditions": list(self.conditions)}
+        return {"kind": type(self).__name__, "settings": settings, "networks": networks}
 
     def _check_network(
         self, name: str, network: torch.nn.Module, channels_in: int, *, leveled: bool
