@@ -1,0 +1,46 @@
+"""The optimizer of a training, its groups of parameters, its rate and its limits on gradients."""
+
+from __future__ import annotations
+
+import torch
+
+from geomopt.errors import InputError
+from sims.pde.training.settings import TrainingSettings
+
+
+def optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """AdamW on all parameters that require gradients, a group for each network of the model.
+
+    Groups have their gradients clipped by themselves: networks whose losses differ by orders of
+    magnitude then do not scale each other's steps. Raises InputError for a model whose parameters
+    are all frozen.
+    """
+    each = [list(network.parameters()) for network in model.children()]
+    groups = [[weight for weight in group if weight.requires_grad] for group in each]
+    groups = [group for group in groups if group]
+    if not groups:
+        raise InputError(
+            "surrogate must have weights that require gradients, got none; call requires_grad_() "
+            "to train a frozen one further"
+        )
+    return torch.optim.AdamW(
+        [{"params": group} for group in groups],
+        lr=settings.rate,
+        betas=settings.betas,
+        weight_decay=settings.decay,
+        fused=True,
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Of all groups, as a share of the rate that each began with."""
+    for group in optimizer.param_groups:
+        first = group.setdefault("initial_lr", group["lr"])
+        group["lr"] = first * factor
+
+
+def clip(optimizer: torch.optim.Optimizer, largest: float | None) -> None:
+    """Scale the gradients of each group down to a norm of at most `largest`."""
+    if largest is not None:
+        for group in optimizer.param_groups:
+            torch.nn.utils.clip_grad_norm_(group["params"], largest)
