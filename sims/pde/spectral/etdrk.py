@@ -23,12 +23,13 @@ class Coefficients:
 
     With E = exp(h L), E2 = exp(h L / 2), Q, f1, f2, f3 of Cox and Matthews, N = g G + F for a
     product G, a multiplier g and a constant F:
-    full = E, half = E2, stage = Q g, first = (E2 - 1) Q g, weights = (f1 g, 2 f2 g, f3 g).
+    growth = E - 1, half = E2, stage = Q g, first = (E2 - 1) Q g, weights = (f1 g, 2 f2 g, f3 g).
+    E - 1, because a rounding of E itself would add up over the steps in the modes it barely moves.
     constants: what F adds to the half step, to the third stage and to the whole step; None
     without F.
     """
 
-    full: Tensor
+    growth: Tensor
     half: Tensor
     stage: Tensor
     first: Tensor
@@ -39,7 +40,7 @@ class Coefficients:
         """Those of some trajectories, where they differ between trajectories."""
         constants = self.constants
         return Coefficients(
-            cut(self.full, rows),
+            cut(self.growth, rows),
             cut(self.half, rows),
             cut(self.stage, rows),
             cut(self.first, rows),
@@ -78,7 +79,7 @@ def coefficients(
     f1 = (time_step * (-4.0 - z + power * (4.0 - 3.0 * z + z * z)) / cube).mean(-1)
     f2 = (time_step * (2.0 + z + power * (z - 2.0)) / cube).mean(-1)
     f3 = (time_step * (-4.0 - 3.0 * z - z * z + power * (4.0 - z)) / cube).mean(-1)
-    full, half = torch.exp(rate), torch.exp(0.5 * rate)
+    half = torch.exp(0.5 * rate)
     constants = None
     if constant is not None:
         whole = (f1 + 4.0 * f2 + f3) * constant
@@ -88,7 +89,7 @@ def coefficients(
             whole.to(dtype),
         )
     return Coefficients(
-        full.to(dtype),
+        torch.expm1(rate).to(dtype),
         half.to(dtype),
         (q * multiplier).to(dtype),
         ((half - 1.0) * q * multiplier).to(dtype),
@@ -120,7 +121,7 @@ def etdrk4_step(
     v: (B, C, *modes), as wide as the coefficients, or wider and zero from there on with buffers.
     product: G of the modes of a stage.
     """
-    own = v[..., : c.full.shape[-1]]
+    own = v[..., : c.growth.shape[-1]]
     if buffers is None:
         half_out = stage_out = own_out = None
     else:
@@ -132,10 +133,11 @@ def etdrk4_step(
     start = product(v)
     if c.constants is None:
         half = torch.mul(own, c.half, out=half_out)
-        full = torch.mul(own, c.full, out=own_out)
+        full = torch.addcmul(own, own, c.growth, out=own_out)
     else:
         half = torch.addcmul(c.constants[0], own, c.half, out=half_out)
-        full = torch.addcmul(c.constants[2], own, c.full, out=own_out)
+        full = torch.addcmul(own, own, c.growth, out=own_out)
+        full = torch.add(full, c.constants[2], out=own_out)
     second = product_of(torch.addcmul(half, start, c.stage, out=stage_out))
     third = product_of(torch.addcmul(half, second, c.stage, out=stage_out))
     # E2 a + Q (2 N(b) - N(v)) with a = E2 v + Q N(v)
@@ -145,6 +147,6 @@ def etdrk4_step(
         last = torch.add(last, c.constants[1], out=stage_out)
     fourth = product_of(last)
     full = torch.addcmul(full, start, c.weights[0], out=own_out)
-    full = torch.addcmul(full, second + third, c.weights[1], out=own_out)
+    full = torch.addcmul(full, torch.add(second, third, out=half_out), c.weights[1], out=own_out)
     full = torch.addcmul(full, fourth, c.weights[2], out=own_out)
     return full if buffers is None else v

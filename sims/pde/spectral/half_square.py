@@ -23,5 +23,4 @@ class HalfSquare(Stepper):
     def product(self, modes: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
         """The modes of u^2."""
         del factors
-        u = self.transform.to_space(modes)
-        return self.transform.to_modes(u * u)
+        return self.transform.to_modes(self.transform.to_space(modes).square_())

@@ -36,7 +36,11 @@ class Equation(Protocol):
 
 
 class Prepared:
-    """The numbers that steps of an equation are made of, for fields of one dtype and device."""
+    """The numbers that steps of an equation are made of, for fields of one dtype and device.
+
+    first: the column of modes from which on there are some that N leaves alone. acted_on: 1 from
+    there on where N does act, 0 elsewhere.
+    """
 
     def __init__(self, equation: Equation, dtype: torch.dtype, device: torch.device):
         self.dtype, self.device = dtype, device
@@ -50,23 +54,29 @@ class Prepared:
         }
         h = torch.as_tensor(equation.time_step, dtype=torch.float64, device=device).reshape(shape)
         self.rate = (h * equation.linear(waves, values)).to(torch.complex128)
-        self.mask = dealiasing_mask(equation.points, equation.degree, device)
+        mask = dealiasing_mask(equation.points, equation.degree, device)
         self.scheme: Coefficients | None = None
         self.factors: tuple[Tensor, ...] = ()
-        if equation.degree > 1:
+        self.first = 0
+        if equation.degree == 1:
+            mask = torch.zeros_like(mask)
+        else:
             kept = equation.transform.kept
-            mask = self.mask[..., :kept]
+            low = mask[..., :kept]
             constant = equation.constant(device, values)
             self.scheme = coefficients(
                 self.rate[..., :kept],
                 h[..., None],
-                equation.multiplier(waves, values)[..., :kept] * mask,
-                None if constant is None else constant[..., :kept] * mask,
+                equation.multiplier(waves, values)[..., :kept] * low,
+                None if constant is None else constant[..., :kept] * low,
                 self.complex,
             )
             self.factors = tuple(
-                (factor[..., :kept] * mask).to(self.complex) for factor in equation.factors(waves)
+                (factor[..., :kept] * low).to(self.complex) for factor in equation.factors(waves)
             )
+            if equation.dimension == 1:
+                self.first = kept  # N acts on all columns before, and on none from here on
+        self.acted_on = mask[..., self.first :].to(self.complex)
         self._decays: dict[int, Tensor] = {}
 
     def fits(self, u: Tensor) -> bool:
@@ -74,11 +84,10 @@ class Prepared:
         return u.dtype == self.dtype and u.device == self.device
 
     def decay(self, steps: int) -> Tensor:
-        """exp(steps h L) on the modes that feel the linear part alone, 0 on the others."""
+        """exp(steps h L) on the modes from column `first` on that N leaves alone, 0 on others."""
         if steps not in self._decays:
-            linear = torch.exp(steps * self.rate)
-            if self.scheme is not None:
-                linear = torch.where(self.mask, 0.0, linear)
+            linear = torch.exp(steps * self.rate[..., self.first :])
+            linear = torch.where(self.acted_on.bool(), 0.0, linear)
             if len(self._decays) >= DECAYS_KEPT:
                 self._decays.clear()
             self._decays[steps] = linear.to(self.complex)
@@ -98,21 +107,24 @@ def march(
     decay, scheme, factors = prepared.decay(steps), prepared.scheme, prepared.factors
     if rows is not None:
         decay, factors = cut(decay, rows), tuple(cut(factor, rows) for factor in factors)
+    apart = v[..., prepared.first :]
+    beyond = apart * decay
     if scheme is None:
-        return torch.fft.irfftn(v * decay, s=equation.points, dim=axes)
-    if rows is not None:
-        scheme = scheme.rows(rows)
-    beyond = v * decay
+        return torch.fft.irfftn(beyond, s=equation.points, dim=axes)
     kept, product = equation.transform.kept, partial(equation.product, factors=factors)
     if rows is None:
-        low = v[..., :kept] * prepared.mask[..., :kept]
+        low = v[..., :kept]
+        if prepared.first < kept:
+            low = low * prepared.acted_on[..., :kept]
         for _ in range(steps):
             low = etdrk4_step(low, scheme, product)
-        v = torch.nn.functional.pad(low, (0, v.shape[-1] - kept)) + beyond
+        v = torch.nn.functional.pad(low, (0, v.shape[-1] - kept))
+        v = torch.cat([v[..., : prepared.first], v[..., prepared.first :] + beyond], -1)
     else:
-        v *= prepared.mask
+        scheme = scheme.rows(rows)
+        apart *= prepared.acted_on
         buffers = Buffers(torch.empty_like(v[..., :kept]), torch.zeros_like(v))
         for _ in range(steps):
             etdrk4_step(v, scheme, product, buffers)
-        v += beyond
+        apart += beyond
     return torch.fft.irfftn(v, s=equation.points, dim=axes)

@@ -119,9 +119,8 @@ class Stepper:
             return march(self, u, Prepared(self, u.dtype, u.device), steps)
         with torch.no_grad():
             prepared = self._prepared(u, tensors)
-            return torch.cat(
-                [march(self, u[rows], prepared, steps, rows) for rows in self._portions(u)]
-            )
+            parts = [march(self, u[rows], prepared, steps, rows) for rows in self._portions(u)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _tensors(self) -> list[Tensor]:
         """All that the coefficients depend on and that may change or ask for a gradient."""
