@@ -145,6 +145,17 @@ class Refiner(Surrogate):
             "forecast": list(self.forecast),
         }
 
+    def architecture(self) -> dict[str, Any]:
+        """Kind, settings and networks, without what is learned or chosen afterwards."""
+        found = super().architecture()
+        del found["settings"]["forecast"]
+        return found
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """As `Surrogate.load`, with the levels that the file's surrogate forecasts with."""
+        super().load(path)
+        self.forecast = self._levels(read(path)["settings"]["forecast"])
+
     def _call(
         self,
         seen: Tensor,
@@ -189,6 +200,8 @@ def load_surrogate(path: str | os.PathLike[str]) -> Surrogate:
     if described["kind"] not in kinds:
         raise InputError(f"{path} holds a {described['kind']!r}, which is none of {sorted(kinds)}")
     networks = {name: built(of) for name, of in described["networks"].items()}
-    found = kinds[described["kind"]](**networks, **described["settings"])
+    for network in networks.values():
+        network.to(getattr(torch, content["dtype"]))
+    found = kinds[described["kind"]](**networks, **content["settings"])
     found.load_state_dict(content["weights"])
     return found.eval()

@@ -18,7 +18,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of a surrogate's file; raises InputError for a file that is none."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return {"architecture": dict(content["architecture"]), "weights": content["weights"]}
+        parts = ("architecture", "settings", "dtype", "weights")
+        return {name: content[name] for name in parts}
     except OSError:
         raise
     except Exception as error:  # damaged files raise errors of many kinds

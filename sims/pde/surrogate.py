@@ -304,7 +304,7 @@ class Surrogate(torch.nn.Module):
                     f"{name} must have {what}={must} for {type(self).__name__} with "
                     f"channels={self.channels} and {len(self.conditions)} conditions, got {came}"
                 )
-        stride = getattr(network, "stride", 1)
+        stride = getattr(network, "total_stride", 1)
         if any(count % stride for count in self.points):
             raise InputError(
                 f"points must be multiples of the stride {stride} of {name}, got {self.points}"

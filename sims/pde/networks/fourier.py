@@ -35,7 +35,7 @@ class FourierNet(torch.nn.Module):
     a level of refinement.
     """
 
-    stride = 1
+    total_stride = 1
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class FourierNet(torch.nn.Module):
             "conditions": conditions,
             "leveled": self.leveled,
         }
-        told = 4 * width if conditions or leveled else 0
+        told = 2 * width if conditions or leveled else 0
         self.embedding = Embedding(conditions, self.leveled, told) if told else None
         self.stem = PeriodicConvolution(dimension, channels_in, width, kernel=1)
         self.spectral = torch.nn.ModuleList(

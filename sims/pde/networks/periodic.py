@@ -52,9 +52,11 @@ class PeriodicConvolution(torch.nn.Module):
         self.after = kernel - stride - self.before if kernel > stride else 0
         convolution = CONVOLUTIONS[dimension]
         self.convolution = convolution(channels_in, channels_out, kernel, stride=stride)
-        if zero:
-            torch.nn.init.zeros_(self.convolution.weight)
-            torch.nn.init.zeros_(self.convolution.bias)  # pyright: ignore[reportArgumentType]
+        inputs = channels_in * kernel**dimension
+        std = 0.0 if zero else inputs**-0.5  # keeps the size of what passes through
+        with torch.no_grad():
+            for name, parameter in self.convolution.named_parameters():
+                parameter.normal_(0.0, std) if name == "weight" else parameter.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels_in, *space) -> (B, channels_out, *space / stride)."""
@@ -66,11 +68,11 @@ def refined(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def check_dimension(dimension: object) -> int:
+def check_dimension(dimension: int) -> int:
     """Return the number of axes if it is 1, 2 or 3."""
     if isinstance(dimension, bool) or dimension not in CONVOLUTIONS:
         raise InputError(f"dimension must be 1, 2 or 3, got {dimension!r}")
-    return int(dimension)  # pyright: ignore[reportArgumentType]
+    return dimension
 
 
 def check_count(name: str, value: object, least: int = 1) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,11 +32,12 @@ class UNet(torch.nn.Module):
 
     dimension: 1, 2 or 3. channels_in, channels_out: of the fields. widths: the channels at each
     resolution, the finest first; each is half as fine as the one before. blocks: at each resolution
-    on the way down, and as many on the way up. conditions: how many numbers each trajectory has.
-    leveled: whether it is told a level of refinement. attention: at the coarsest resolution, with
-    memory for the square of its points.
+    on the way down, at the coarsest, and on the way up. norm: whether fields are brought to zero
+    mean and unit deviation, over all channels of a trajectory, before each convolution. conditions:
+    how many numbers each trajectory has. leveled: whether it is told a level of refinement.
+    attention: at the coarsest resolution, with memory for the square of its points.
 
-    Commutes with shifts by multiples of `stride`, of which each axis of the grid must be a
+    Commutes with shifts by multiples of `total_stride`, of which each axis of the grid must be a
     multiple.
     """
 
@@ -47,6 +49,7 @@ class UNet(torch.nn.Module):
         *,
         widths: Sequence[int] = (32, 64, 112),
         blocks: int = 1,
+        norm: bool = True,
         conditions: int = 0,
         leveled: bool = False,
         attention: bool = False,
@@ -65,70 +68,81 @@ class UNet(torch.nn.Module):
             "channels_out": channels_out,
             "widths": list(widths),
             "blocks": blocks,
+            "norm": bool(norm),
             "conditions": conditions,
             "leveled": self.leveled,
             "attention": bool(attention),
         }
-        self.stride = 2 ** (len(widths) - 1)
-        told = 4 * widths[0] if conditions or leveled else 0
+        self.total_stride = 2 ** (len(widths) - 1)
+        told = 2 * widths[0] if conditions or leveled else 0
         self.embedding = Embedding(conditions, self.leveled, told) if told else None
         self.stem = PeriodicConvolution(dimension, channels_in, widths[0])
         self.down, self.coarser = torch.nn.ModuleList(), torch.nn.ModuleList()
-        self.up, self.finer = torch.nn.ModuleList(), torch.nn.ModuleList()
-        width = widths[0]
-        for wanted in widths[:-1]:
-            self.down.append(_chain(dimension, width, 0, wanted, blocks, told))
-            self.coarser.append(PeriodicConvolution(dimension, wanted, wanted, stride=2))
-            width = wanted
-        self.middle = _chain(dimension, width, 0, widths[-1], blocks, told)
+        self.finer, self.up = torch.nn.ModuleList(), torch.nn.ModuleList()
+        for width, coarse in itertools.pairwise(widths):
+            self.down.append(Chain(dimension, width, width, blocks, told, norm))
+            self.coarser.append(PeriodicConvolution(dimension, width, coarse, stride=2))
+        self.middle = Chain(dimension, widths[-1], widths[-1], blocks, told, norm)
         self.attention = Attention(widths[-1]) if attention else None
-        width = widths[-1]
-        for wanted in reversed(widths[:-1]):
-            self.finer.append(PeriodicConvolution(dimension, width, wanted))
-            self.up.append(_chain(dimension, wanted, wanted, wanted, blocks, told))
-            width = wanted
-        self.last = torch.nn.GroupNorm(1, width)
-        self.head = PeriodicConvolution(dimension, width, channels_out, zero=True)
+        for coarse, width in itertools.pairwise(reversed(widths)):
+            self.finer.append(PeriodicConvolution(dimension, coarse, width))
+            self.up.append(Chain(dimension, 2 * width, width, blocks, told, norm))
+        self.last = _norm(widths[0], norm)
+        self.head = PeriodicConvolution(dimension, widths[0], channels_out, zero=True)
 
     def forward(
         self, fields: Tensor, condition: Tensor | None = None, level: Tensor | None = None
     ) -> Tensor:
         """(B, channels_in, *space), (B, conditions), (B,) -> (B, channels_out, *space)."""
         check_fields(fields, self.channels_in, self.dimension)
-        if any(points % self.stride for points in fields.shape[2:]):
+        if any(points % self.total_stride for points in fields.shape[2:]):
             raise InputError(
-                f"fields must have multiples of {self.stride} points along each axis for "
+                f"fields must have multiples of {self.total_stride} points along each axis for "
                 f"{len(self.down) + 1} resolutions, got {tuple(fields.shape[2:])}"
             )
         told = None if self.embedding is None else self.embedding(condition, level)
         x = self.stem(fields)
-        kept: list[list[Tensor]] = []
-        for chain, coarser in zip(self.down, self.coarser, strict=True):
-            states: list[Tensor] = []
-            for block in chain:  # pyright: ignore[reportGeneralTypeIssues]
-                x = block(x, told)
-                states.append(x)
-            kept.append(states)
-            x = coarser(x)
-        for block in self.middle:
-            x = block(x, told)
+        kept: list[Tensor] = []
+        for blocks, coarser in zip(self.down, self.coarser, strict=True):
+            kept.append(blocks(x, told))
+            x = coarser(kept[-1])
+        x = self.middle(x, told)
         if self.attention is not None:
             x = self.attention(x)
-        for finer, chain in zip(self.finer, self.up, strict=True):
-            x = finer(refined(x))
-            for block, state in zip(chain, reversed(kept.pop()), strict=True):  # pyright: ignore[reportArgumentType]
-                x = block(torch.cat([x, state], 1), told)
+        for finer, blocks in zip(self.finer, self.up, strict=True):
+            x = blocks(torch.cat([finer(refined(x)), kept.pop()], 1), told)
         return self.head(functional.gelu(self.last(x)))
+
+
+class Chain(torch.nn.Module):
+    """Residual blocks one after the other."""
+
+    def __init__(
+        self, dimension: int, width_in: int, width: int, blocks: int, told: int, norm: bool
+    ) -> None:
+        super().__init__()
+        widths = [width_in] + [width] * (blocks - 1)
+        self.blocks = torch.nn.ModuleList(
+            Block(dimension, each, width, told, norm) for each in widths
+        )
+
+    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
+        """(B, width_in, *space), (B, told) -> (B, width, *space)."""
+        for block in self.blocks:
+            x = block(x, told)
+        return x
 
 
 class Block(torch.nn.Module):
     """x + convolution of convolution of x (B, width_in, *space), 0 at the start."""
 
-    def __init__(self, dimension: int, width_in: int, width_out: int, told: int) -> None:
+    def __init__(
+        self, dimension: int, width_in: int, width_out: int, told: int, norm: bool
+    ) -> None:
         super().__init__()
-        self.before = torch.nn.GroupNorm(1, width_in)
+        self.before = _norm(width_in, norm)
         self.first = PeriodicConvolution(dimension, width_in, width_out)
-        self.between = torch.nn.GroupNorm(1, width_out)
+        self.between = _norm(width_out, norm)
         self.second = PeriodicConvolution(dimension, width_out, width_out, zero=True)
         self.told = torch.nn.Linear(told, width_out) if told else None
         self.across = (
@@ -173,12 +187,8 @@ class Attention(torch.nn.Module):
         return x + found.transpose(1, 2).reshape(x.shape)
 
 
-def _chain(
-    dimension: int, width_in: int, beside: int, width: int, blocks: int, told: int
-) -> torch.nn.ModuleList:
-    """Blocks one after the other, each of which also meets `beside` channels of the way down."""
-    widths = [width_in] + [width] * (blocks - 1)
-    return torch.nn.ModuleList(Block(dimension, before + beside, width, told) for before in widths)
+def _norm(width: int, wanted: bool) -> torch.nn.Module:
+    return torch.nn.GroupNorm(1, width) if wanted else torch.nn.Identity()
 
 
 def _widths(widths: Sequence[int]) -> tuple[int, ...]:
