@@ -12,6 +12,7 @@ from torch import Tensor
 
 from geomopt.errors import InputError
 from sims.pde.data.downsample import downsample
+from sims.pde.data.trajectories import Trajectories
 
 PIECES = 20  # a warm-up is solved in, so that a progress bar moves
 
@@ -100,7 +101,11 @@ class Campaign:
         return stepper, steps
 
     def begin(
-        self, stepper: Any, count: int, generator: torch.Generator, shown: Callable[[float], None]
+        self,
+        stepper: Any,
+        count: int,
+        generator: torch.Generator,
+        shown: Callable[[float], None] | None = None,
     ) -> Tensor:
         """The first frame (count, C, *space) on the solver's grid, after the warm-up.
 
@@ -111,14 +116,45 @@ class Campaign:
         left = whole = math.ceil(self.warm_up / shortest - 1e-9)
         while left:
             some = min(left, max(1, whole // PIECES))
-            u = stepper.advance(u, some)
+            u = _checked(stepper.advance(u, some), stepper)
             left -= some
-            shown(self.warm_up * (1 - left / whole))
+            if shown is not None:
+                shown(self.warm_up * (1 - left / whole))
         return u
 
-    def kept(self, u: Tensor) -> Tensor:
-        """A frame as it is kept."""
-        return (u if self.points is None else downsample(u, self.points)).to(self.dtype)
+    def kept(self, u: Tensor, stepper: Any) -> Tensor:
+        """A frame as it is kept, on the CPU. Raises InputError where trajectories diverged."""
+        _checked(u, stepper)
+        return (u if self.points is None else downsample(u, self.points)).to("cpu", self.dtype)
+
+    def told(self, solver: Any, drawn: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+        """Values (count,) float64 of the parameters of a solver, fixed or drawn, and of the rest
+        that was drawn.
+        """
+        known: dict[str, Tensor] = {}
+        for name, value in {**solver.parameters, **drawn}.items():
+            values = torch.as_tensor(value, dtype=torch.float64).detach().cpu()
+            known[name] = values.expand(count)
+        return known
+
+    def described(self, states: Tensor, solver: Any, told: Mapping[str, Tensor]) -> Trajectories:
+        """States as they were kept, with what is told about each of them."""
+        parameters = dict(told)
+        frame_time = parameters.pop("frame_time", self.frame_times()[0])
+        length = parameters.pop("length", solver.length)
+        equation = type(solver).__name__
+        return Trajectories(states, frame_time, length, parameters, equation=equation)
+
+
+def _checked(u: Tensor, stepper: Any) -> Tensor:
+    """Fields that are finite, or InputError."""
+    lost = int((~u.flatten(1).isfinite().all(1)).sum())
+    if lost:
+        raise InputError(
+            f"{lost} of {len(u)} trajectories diverged with time_step={stepper.time_step}; take a "
+            "smaller one, more points or a smaller initial field"
+        )
+    return u
 
 
 def _range(name: str, limits: Any) -> tuple[float, float]:

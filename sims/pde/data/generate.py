@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from geomopt.errors import InputError
 from geomopt.runs.progress import Progress
 from sims.pde.data.campaign import Campaign
 from sims.pde.data.trajectories import Trajectories
@@ -50,7 +50,7 @@ def generate(
     lasting = warm_up + (frames - 1) * frame_seconds
     states: Tensor | None = None
     told: list[dict[str, Tensor]] = []
-    equation, side = "", None
+    solver: Any = None
     with Progress("trajectories", None, progress) as shown:
         for first in range(0, trajectories, batch):
             count = min(batch, trajectories - first)
@@ -67,51 +67,11 @@ def generate(
                 if frame:
                     u = solver.advance(u, steps)
                     say(warm_up + frame * frame_seconds)
-                kept = campaign.kept(u).cpu()
+                kept = campaign.kept(u, solver)
                 if states is None:  # all of it at once: lists of frames would take twice the memory
                     states = kept.new_empty(trajectories, frames, *kept.shape[1:])
                 states[first : first + count, frame] = kept
-            if states is not None:
-                _check(states[first : first + count], solver)
-            told.append(_told(solver, drawn, count))
-            equation, side = type(solver).__name__, solver.length
+            told.append(campaign.told(solver, drawn, count))
     assert states is not None
-    values = {name: torch.cat([each[name] for each in told]) for name in told[0]}
-    times = values.pop("frame_time", frame_seconds)
-    lengths = values.pop("length", None)
-    return Trajectories(
-        states,
-        times,
-        _length(side) if lengths is None else lengths,
-        values,
-        equation=equation,
-        units=units,
-        description=description,
-    )
-
-
-def _check(states: Tensor, solver: Any) -> None:
-    """Raise InputError where trajectories are not finite."""
-    lost = int((~states.flatten(1).isfinite().all(1)).sum())
-    if lost:
-        raise InputError(
-            f"{lost} of {len(states)} trajectories diverged with time_step={solver.time_step}; "
-            "take a smaller one, more points or a smaller initial field"
-        )
-
-
-def _told(solver: Any, drawn: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    """Values (count,) of what is known about trajectories: drawn, or fixed parameters."""
-    fixed = {}
-    for name, value in solver.parameters.items():
-        values = torch.as_tensor(value, dtype=torch.float64).detach().cpu()
-        if values.ndim == 0 or values.shape == (count,):
-            fixed[name] = values
-    return {name: values.expand(count) for name, values in {**fixed, **drawn}.items()}
-
-
-def _length(side: Any) -> Any:
-    """Of the box, the same for all."""
-    if isinstance(side, tuple | list):
-        return tuple(float(each) for each in side)
-    return float(side)
+    whole = {name: torch.cat([each[name] for each in told]) for name in told[0]}
+    return replace(campaign.described(states, solver, whole), units=units, description=description)

@@ -41,6 +41,18 @@ class Reservoir:
         """Whether it may be drawn from."""
         return self.held >= self.watermark
 
+    @property
+    def held_states(self) -> Tensor:
+        """The windows (held, frames, C, *space)."""
+        if self._states is None:
+            raise InputError("the reservoir is empty")
+        return self._states[: self.held]
+
+    @property
+    def held_conditions(self) -> dict[str, Tensor]:
+        """What is told about them, name to values (held,)."""
+        return {name: values[: self.held] for name, values in self._told.items()}
+
     def put(self, windows: Batch, generator: torch.Generator) -> int:
         """Take the first of some windows, as many as can be; returns how many these were."""
         states = windows.states
