@@ -18,7 +18,7 @@ MAY_IMPORT = {
 HEAVY = {
     "pyvista", "vtk", "vtkmodules", "ray", "botorch", "matplotlib", "trame", "anny",
     "kaolin", "nvdiffrast", "trimesh", "imageio", "cma", "gpytorch", "linear_operator", "PyNomad",
-    "cocoex", "pybobyqa", "pypardiso", "nvmath",
+    "cocoex", "pybobyqa", "pypardiso", "nvmath", "h5py", "zarr",
 }  # fmt: skip
 PUBLIC = [
     "optimizers", "geomopt.geometry", "geomopt.linear", "geomopt.render", "geomopt.reconstruct",
