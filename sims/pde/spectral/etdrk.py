@@ -19,14 +19,13 @@ CIRCLE_POINTS = 32  # the mean of an entire function over them errs by about 1 /
 
 @dataclass(frozen=True)
 class Coefficients:
-    """What one step multiplies modes and nonlinear products by, (B or 1, C or 1, *modes) complex.
+    """What one step multiplies modes and nonlinear terms by, each (B or 1, C or 1, *kept modes).
 
-    With E = exp(h L), E2 = exp(h L / 2), Q, f1, f2, f3 of Cox and Matthews, N = g G + F for a
-    product G, a multiplier g and a constant F:
-    growth = E - 1, half = E2, stage = Q g, first = (E2 - 1) Q g, weights = (f1 g, 2 f2 g, f3 g).
-    E - 1, because a rounding of E itself would add up over the steps in the modes it barely moves.
-    constants: what F adds to the half step, to the third stage and to the whole step; None
-    without F.
+    With E = exp(h L), E2 = exp(h L / 2) and Q, f1, f2, f3 of Cox and Matthews:
+    growth = E - 1, half = E2, stage = Q, first = (E2 - 1) Q, weights = (f1, 2 f2, f3). E - 1,
+    because a rounding of E itself would add up over the steps in the modes it barely moves.
+    constants: what a constant part of N adds to the half step, to the last stage and to the whole
+    step; None without one.
     """
 
     growth: Tensor
@@ -36,19 +35,80 @@ class Coefficients:
     weights: tuple[Tensor, Tensor, Tensor]
     constants: tuple[Tensor, Tensor, Tensor] | None
 
-    def rows(self, rows: slice) -> Coefficients:
-        """Those of some trajectories, where they differ between trajectories."""
+    def map(self, change: Callable[[Tensor], Tensor]) -> Coefficients:
+        """The coefficients, each as `change` makes it."""
+        one, two, three = self.weights
         constants = self.constants
         return Coefficients(
-            cut(self.growth, rows),
-            cut(self.half, rows),
-            cut(self.stage, rows),
-            cut(self.first, rows),
-            (cut(self.weights[0], rows), cut(self.weights[1], rows), cut(self.weights[2], rows)),
+            change(self.growth),
+            change(self.half),
+            change(self.stage),
+            change(self.first),
+            (change(one), change(two), change(three)),
             None
             if constants is None
-            else (cut(constants[0], rows), cut(constants[1], rows), cut(constants[2], rows)),
+            else (change(constants[0]), change(constants[1]), change(constants[2])),
         )
+
+
+def coefficients(
+    rate: Tensor, time_step: Tensor, acted_on: Tensor, constant: Tensor | None, dtype: torch.dtype
+) -> Coefficients:
+    """The coefficients for h L = `rate` (B or 1, C or 1, *modes), float64 or complex128.
+
+    time_step: h [s], broadcastable to `rate`. acted_on: 1 on the modes that N acts on, 0 on the
+    others. constant: the constant part of N, complex128. dtype: of the field, to cast to at the
+    end. A real rate gives coefficients that are real, twice each, for the real and the imaginary
+    part of a mode (see `lanes`). Differentiable in every argument.
+    """
+    angles = (torch.arange(CIRCLE_POINTS, dtype=torch.float64, device=rate.device) + 0.5) * (
+        2.0 * torch.pi / CIRCLE_POINTS
+    )
+    z = rate[..., None] + torch.polar(torch.ones_like(angles), angles)
+    power = torch.exp(z)
+    cube = z**3
+    scale = time_step * acted_on
+
+    def mean(values: Tensor) -> Tensor:
+        average = values.mean(-1)
+        return scale * (average if rate.is_complex() else average.real)
+
+    half = torch.exp(0.5 * rate)
+    q = mean((torch.exp(0.5 * z) - 1.0) / z)
+    f1 = mean((-4.0 - z + power * (4.0 - 3.0 * z + z * z)) / cube)
+    f2 = mean((2.0 + z + power * (z - 2.0)) / cube)
+    f3 = mean((-4.0 - 3.0 * z - z * z + power * (4.0 - z)) / cube)
+
+    def cast(value: Tensor) -> Tensor:
+        if rate.is_complex():
+            return value.to(dtype.to_complex())
+        return lanes(value.to(dtype.to_complex() if value.is_complex() else dtype))
+
+    constants = None
+    if constant is not None:
+        constants = (
+            cast(q * constant),
+            cast((half + 1.0) * q * constant),
+            cast((f1 + 4.0 * f2 + f3) * constant),
+        )
+    return Coefficients(
+        cast(torch.expm1(rate)),
+        cast(without_dust(half, dtype)),
+        cast(q),
+        cast((half - 1.0) * q),
+        (cast(f1), cast(2.0 * f2), cast(f3)),
+        constants,
+    )
+
+
+def lanes(values: Tensor) -> Tensor:
+    """Modes (*shape) as real and imaginary parts (*shape, 2); real values stand for both.
+
+    Real factors on them cost half of what the same factors cost on complex numbers.
+    """
+    if values.is_complex():
+        return torch.view_as_real(values)
+    return values[..., None].expand(*values.shape, 2).contiguous()
 
 
 def cut(value: Tensor, rows: slice) -> Tensor:
@@ -56,97 +116,61 @@ def cut(value: Tensor, rows: slice) -> Tensor:
     return value if len(value) == 1 else value[rows]
 
 
-def coefficients(
-    rate: Tensor,
-    time_step: Tensor,
-    multiplier: Tensor,
-    constant: Tensor | None,
-    dtype: torch.dtype,
-) -> Coefficients:
-    """The coefficients for h L = `rate`, complex128, cast to the complex `dtype` at the end.
+def without_dust(decay: Tensor, dtype: torch.dtype) -> Tensor:
+    """`decay` with zero where it leaves less than the square of a rounding of `dtype`.
 
-    time_step: h [s], broadcastable to `rate` with one axis more. multiplier: g, constant: F,
-    broadcastable to `rate`. Differentiable in every argument.
+    What it would leave there is mostly below the normal numbers, which processors are slow with.
     """
-    angles = (torch.arange(CIRCLE_POINTS, dtype=torch.float64, device=rate.device) + 0.5) * (
-        2.0 * torch.pi / CIRCLE_POINTS
-    )
-    circle = torch.polar(torch.ones_like(angles), angles)
-    z = rate[..., None] + circle
-    power = torch.exp(z)
-    cube = z**3
-    q = (time_step * (torch.exp(0.5 * z) - 1.0) / z).mean(-1)
-    f1 = (time_step * (-4.0 - z + power * (4.0 - 3.0 * z + z * z)) / cube).mean(-1)
-    f2 = (time_step * (2.0 + z + power * (z - 2.0)) / cube).mean(-1)
-    f3 = (time_step * (-4.0 - 3.0 * z - z * z + power * (4.0 - z)) / cube).mean(-1)
-    half = torch.exp(0.5 * rate)
-    constants = None
-    if constant is not None:
-        whole = (f1 + 4.0 * f2 + f3) * constant
-        constants = (
-            (q * constant).to(dtype),
-            ((half + 1.0) * q * constant - whole).to(dtype),
-            whole.to(dtype),
-        )
-    return Coefficients(
-        torch.expm1(rate).to(dtype),
-        half.to(dtype),
-        (q * multiplier).to(dtype),
-        ((half - 1.0) * q * multiplier).to(dtype),
-        (
-            (f1 * multiplier).to(dtype),
-            (2.0 * f2 * multiplier).to(dtype),
-            (f3 * multiplier).to(dtype),
-        ),
-        constants,
-    )
+    return torch.where(decay.abs() < torch.finfo(dtype).eps ** 2, 0.0, decay)
 
 
-@dataclass(frozen=True)
 class Buffers:
-    """Memory a step may overwrite: the half step (..., kept), and a stage (..., wide) that is
-    zero beyond the kept columns, so that a transform takes it without padding.
+    """Memory a step may overwrite, so that it asks for none.
+
+    wide: the modes of a stage (B, C, *modes), zero beyond the kept columns, as a transform wants
+    them. stage: its kept columns, split into lanes or not. half, last, full: as in `etdrk4_step`.
     """
 
-    half: Tensor
-    stage: Tensor
+    def __init__(self, modes: Tensor, kept: int, *, split: bool):
+        self.wide = modes
+        stage = modes[..., :kept]
+        self.stage = lanes(stage) if split else stage
+        self.half, self.last, self.full = (
+            torch.empty(self.stage.shape, dtype=self.stage.dtype, device=modes.device)
+            for _ in range(3)
+        )
 
 
 def etdrk4_step(
-    v: Tensor, c: Coefficients, product: Callable[[Tensor], Tensor], buffers: Buffers | None = None
+    v: Tensor,
+    c: Coefficients,
+    nonlinear: Callable[[Tensor], Tensor],
+    buffers: Buffers | None = None,
 ) -> Tensor:
-    """One step of the modes `v`. With `buffers`, `v` and they are overwritten, and no gradient
-    is kept; without them the same operations are made on new tensors.
+    """The kept modes `v` one step later; `nonlinear` makes N of those of a stage.
 
-    v: (B, C, *modes), as wide as the coefficients, or wider and zero from there on with buffers.
-    product: G of the modes of a stage.
+    v: (B, C, *kept), or (B, C, *kept, 2) in lanes as the coefficients are. With `buffers`, `v` is
+    their stage and is overwritten, and so are they; no gradient is kept. Without them the same
+    operations are made on new tensors.
     """
-    own = v[..., : c.growth.shape[-1]]
-    if buffers is None:
-        half_out = stage_out = own_out = None
-    else:
-        half_out, stage_out, own_out = buffers.half, buffers.stage[..., : own.shape[-1]], own
-
-    def product_of(stage: Tensor) -> Tensor:
-        return product(stage if buffers is None else buffers.stage)
-
-    start = product(v)
-    if c.constants is None:
-        half = torch.mul(own, c.half, out=half_out)
-        full = torch.addcmul(own, own, c.growth, out=own_out)
-    else:
-        half = torch.addcmul(c.constants[0], own, c.half, out=half_out)
-        full = torch.addcmul(own, own, c.growth, out=own_out)
-        full = torch.add(full, c.constants[2], out=own_out)
-    second = product_of(torch.addcmul(half, start, c.stage, out=stage_out))
-    third = product_of(torch.addcmul(half, second, c.stage, out=stage_out))
-    # E2 a + Q (2 N(b) - N(v)) with a = E2 v + Q N(v)
-    last = torch.addcmul(full, start, c.first, out=stage_out)
-    last = torch.addcmul(last, third, c.stage, value=2.0, out=stage_out)
+    half_out = last_out = full_out = stage_out = None
+    if buffers is not None:
+        half_out, last_out, full_out = buffers.half, buffers.last, buffers.full
+        stage_out = buffers.stage
+    # each N is added wherever it is wanted at once, while it is in the cache
+    n = nonlinear(v)
+    half = torch.mul(v, c.half, out=half_out)
+    full = torch.addcmul(v, v, c.growth, out=full_out)
+    last = torch.addcmul(full, n, c.first, out=last_out)
     if c.constants is not None:
-        last = torch.add(last, c.constants[1], out=stage_out)
-    fourth = product_of(last)
-    full = torch.addcmul(full, start, c.weights[0], out=own_out)
-    full = torch.addcmul(full, torch.add(second, third, out=half_out), c.weights[1], out=own_out)
-    full = torch.addcmul(full, fourth, c.weights[2], out=own_out)
-    return full if buffers is None else v
+        half = torch.add(half, c.constants[0], out=half_out)
+        last = torch.add(last, c.constants[1], out=last_out)
+        full = torch.add(full, c.constants[2], out=full_out)
+    full = torch.addcmul(full, n, c.weights[0], out=full_out)
+    n = nonlinear(torch.addcmul(half, n, c.stage, out=stage_out))
+    full = torch.addcmul(full, n, c.weights[1], out=full_out)
+    n = nonlinear(torch.addcmul(half, n, c.stage, out=stage_out))
+    full = torch.addcmul(full, n, c.weights[1], out=full_out)
+    # E2 a + Q (2 N(b) - N(v)) with a = E2 v + Q N(v)
+    n = nonlinear(torch.addcmul(last, n, c.stage, value=2.0, out=stage_out))
+    return torch.addcmul(full, n, c.weights[2], out=stage_out)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sims.pde.spectral.arguments import Number, lengths_of
-from sims.pde.spectral.etdrk import Buffers, Coefficients, coefficients, cut, etdrk4_step
+from sims.pde.spectral.etdrk import (
+    Buffers,
+    Coefficients,
+    coefficients,
+    cut,
+    etdrk4_step,
+    lanes,
+    without_dust,
+)
 from sims.pde.spectral.grid import Wavenumbers, dealiasing_mask, wavenumbers
 from sims.pde.spectral.transform import Transform
 
@@ -29,7 +36,7 @@ class Equation(Protocol):
     transform: Transform
 
     def linear(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor: ...
-    def multiplier(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor: ...
+    def multiplier(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor | None: ...
     def factors(self, waves: Wavenumbers) -> tuple[Tensor, ...]: ...
     def product(self, modes: Tensor, factors: tuple[Tensor, ...]) -> Tensor: ...
     def constant(self, device: torch.device, values: Mapping[str, Tensor]) -> Tensor | None: ...
@@ -44,7 +51,6 @@ class Prepared:
 
     def __init__(self, equation: Equation, dtype: torch.dtype, device: torch.device):
         self.dtype, self.device = dtype, device
-        self.complex = torch.complex64 if dtype == torch.float32 else torch.complex128
         edges = lengths_of(equation.length, equation.dimension, device)
         waves = wavenumbers(edges, equation.points)
         shape = (-1, 1, *[1] * equation.dimension)
@@ -53,9 +59,11 @@ class Prepared:
             for name, value in equation.parameters.items()
         }
         h = torch.as_tensor(equation.time_step, dtype=torch.float64, device=device).reshape(shape)
-        self.rate = (h * equation.linear(waves, values)).to(torch.complex128)
+        self.rate = h * equation.linear(waves, values)
+        self.split = not self.rate.is_complex()
         mask = dealiasing_mask(equation.points, equation.degree, device)
         self.scheme: Coefficients | None = None
+        self.multiplier: Tensor | None = None
         self.factors: tuple[Tensor, ...] = ()
         self.first = 0
         if equation.degree == 1:
@@ -64,19 +72,19 @@ class Prepared:
             kept = equation.transform.kept
             low = mask[..., :kept]
             constant = equation.constant(device, values)
-            self.scheme = coefficients(
-                self.rate[..., :kept],
-                h[..., None],
-                equation.multiplier(waves, values)[..., :kept] * low,
-                None if constant is None else constant[..., :kept] * low,
-                self.complex,
-            )
+            if constant is not None:
+                constant = constant[..., :kept]
+            self.scheme = coefficients(self.rate[..., :kept], h, low, constant, dtype)
+            multiplier = equation.multiplier(waves, values)
+            if multiplier is not None:
+                self.multiplier = multiplier[..., :kept].to(dtype.to_complex())
             self.factors = tuple(
-                (factor[..., :kept] * low).to(self.complex) for factor in equation.factors(waves)
+                (factor[..., :kept] * low).to(dtype.to_complex())
+                for factor in equation.factors(waves)
             )
             if equation.dimension == 1:
                 self.first = kept  # N acts on all columns before, and on none from here on
-        self.acted_on = mask[..., self.first :].to(self.complex)
+        self.acted_on = mask[..., self.first :].to(dtype.to_complex())
         self._decays: dict[int, Tensor] = {}
 
     def fits(self, u: Tensor) -> bool:
@@ -90,41 +98,60 @@ class Prepared:
             linear = torch.where(self.acted_on.bool(), 0.0, linear)
             if len(self._decays) >= DECAYS_KEPT:
                 self._decays.clear()
-            self._decays[steps] = linear.to(self.complex)
+            self._decays[steps] = without_dust(linear, self.dtype).to(self.acted_on.dtype)
         return self._decays[steps]
+
+    def nonlinear(
+        self, equation: Equation, rows: slice, buffers: Buffers | None
+    ) -> Callable[[Tensor], Tensor]:
+        """N of a stage, from and to the form that the coefficients have."""
+        factors = tuple(cut(factor, rows) for factor in self.factors)
+        multiplier = None if self.multiplier is None else cut(self.multiplier, rows)
+
+        def nonlinear(stage: Tensor) -> Tensor:
+            if buffers is not None:
+                stage = buffers.wide
+            elif self.split:
+                stage = torch.view_as_complex(stage)
+            made = equation.product(stage, factors)
+            if multiplier is not None:
+                made = made * multiplier
+            return lanes(made) if self.split else made
+
+        return nonlinear
 
 
 def march(
-    equation: Equation, u: Tensor, prepared: Prepared, steps: int, rows: slice | None = None
+    equation: Equation, u: Tensor, prepared: Prepared, steps: int, rows: slice, *, in_place: bool
 ) -> Tensor:
     """The fields `u` (B, C, *points) after `steps` steps.
 
-    rows: which of the trajectories that `prepared` is made for `u` are. If they are given, all is
-    done in place; without them a gradient can go through.
+    rows: which `u` are of the trajectories that `prepared` is made for. in_place: overwrite what
+    is not needed any more; else a gradient can go through.
     """
     axes = tuple(range(2, u.ndim))
     v = torch.fft.rfftn(u, dim=axes)
-    decay, scheme, factors = prepared.decay(steps), prepared.scheme, prepared.factors
-    if rows is not None:
-        decay, factors = cut(decay, rows), tuple(cut(factor, rows) for factor in factors)
     apart = v[..., prepared.first :]
-    beyond = apart * decay
-    if scheme is None:
+    beyond = apart * cut(prepared.decay(steps), rows)
+    if prepared.scheme is None:
         return torch.fft.irfftn(beyond, s=equation.points, dim=axes)
-    kept, product = equation.transform.kept, partial(equation.product, factors=factors)
-    if rows is None:
+    scheme, kept = prepared.scheme.map(lambda value: cut(value, rows)), equation.transform.kept
+    if in_place:
+        apart *= prepared.acted_on
+        buffers = Buffers(v, kept, split=prepared.split)
+        nonlinear = prepared.nonlinear(equation, rows, buffers)
+        for _ in range(steps):
+            etdrk4_step(buffers.stage, scheme, nonlinear, buffers)
+        apart += beyond
+    else:
         low = v[..., :kept]
         if prepared.first < kept:
             low = low * prepared.acted_on[..., :kept]
+        low = lanes(low) if prepared.split else low
+        nonlinear = prepared.nonlinear(equation, rows, None)
         for _ in range(steps):
-            low = etdrk4_step(low, scheme, product)
+            low = etdrk4_step(low, scheme, nonlinear)
+        low = torch.view_as_complex(low) if prepared.split else low
         v = torch.nn.functional.pad(low, (0, v.shape[-1] - kept))
         v = torch.cat([v[..., : prepared.first], v[..., prepared.first :] + beyond], -1)
-    else:
-        scheme = scheme.rows(rows)
-        apart *= prepared.acted_on
-        buffers = Buffers(torch.empty_like(v[..., :kept]), torch.zeros_like(v))
-        for _ in range(steps):
-            etdrk4_step(v, scheme, product, buffers)
-        apart += beyond
     return torch.fft.irfftn(v, s=equation.points, dim=axes)

@@ -63,18 +63,13 @@ class NavierStokes2D(Stepper):
         """-viscosity |k|^2 - drag."""
         return -values["viscosity"] * waves.squared - values["drag"]
 
-    def multiplier(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor:
-        """Minus one: w_t = -u . grad w."""
-        del values
-        return -torch.ones_like(waves.squared)
-
     def factors(self, waves: Wavenumbers) -> tuple[Tensor, ...]:
-        """From vorticity to u and v, and the curl of the divergence of their products."""
+        """From vorticity to u and v, and from their products to -u . grad w."""
         x, y = waves.components
-        return (*_velocity_factors(waves), y * y - x * x, x * y)
+        return (*_velocity_factors(waves), x * x - y * y, -x * y)
 
     def product(self, modes: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
-        """The modes of u . grad w = (uv)_xx - (uv)_yy + (v^2 - u^2)_xy, by four transforms
+        """The modes of -u . grad w = (uv)_yy - (uv)_xx + (u^2 - v^2)_xy, by four transforms
         (Basdevant 1983, J. Comput. Phys. 50, 209).
         """
         to_u, to_v, of_shear, of_stretch = factors

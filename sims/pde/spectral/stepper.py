@@ -68,9 +68,10 @@ class Stepper:
         """
         raise TypeError(f"{type(self).__name__} has no linear symbol")
 
-    def multiplier(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor:
-        """g in N(u) = g * product(u) + constant, broadcastable like L."""
-        raise TypeError(f"{type(self).__name__} has no nonlinearity")
+    def multiplier(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor | None:
+        """g in N(u) = g * product(u) + constant, broadcastable like L; None for one."""
+        del waves, values
+        return None
 
     def factors(self, waves: Wavenumbers) -> tuple[Tensor, ...]:
         """What `product` multiplies modes by, each (B or 1, 1, *modes)."""
@@ -116,10 +117,14 @@ class Stepper:
             raise InputError(f"steps must be a whole number of at least 1, got {steps!r}")
         tensors = self._tensors()
         if _wants_graph([u, *tensors]):
-            return march(self, u, Prepared(self, u.dtype, u.device), steps)
+            prepared = Prepared(self, u.dtype, u.device)
+            return march(self, u, prepared, steps, slice(None), in_place=False)
         with torch.no_grad():
             prepared = self._prepared(u, tensors)
-            parts = [march(self, u[rows], prepared, steps, rows) for rows in self._portions(u)]
+            parts = [
+                march(self, u[rows], prepared, steps, rows, in_place=True)
+                for rows in self._portions(u)
+            ]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _tensors(self) -> list[Tensor]:
