@@ -16,16 +16,27 @@ CONVOLUTIONS = {1: torch.nn.Conv1d, 2: torch.nn.Conv2d, 3: torch.nn.Conv3d}
 
 
 def pad_periodic(x: Tensor, before: int, after: int, dimension: int) -> Tensor:
-    """Continue x (B, C, *space) periodically by so many points at both ends of each axis."""
-    # measured: joining three pieces takes two thirds of the time of the circular mode of pad
+    """Continue x (B, C, *space) periodically by so many points at both ends of each axis.
+
+    Raises InputError for axes shorter than that.
+    """
+    if not before and not after:
+        return x
     for axis in range(-dimension, 0):
-        pieces = []
-        if before:
-            pieces.append(x.narrow(axis, x.shape[axis] - before, before))
-        pieces.append(x)
-        if after:
-            pieces.append(x.narrow(axis, 0, after))
-        x = torch.cat(pieces, axis) if len(pieces) > 1 else x
+        points = x.shape[axis]
+        if points < max(before, after):
+            raise InputError(
+                f"fields must have at least {max(before, after)} points along each axis to be "
+                f"continued by as many, got {points}"
+            )
+        # pieces that do not overlap have a way back without sums over the whole field: with it, a
+        # third to a half of the time of the circular mode of pad
+        if points >= before + after:
+            pieces = x.split_with_sizes([after, points - before - after, before], axis)
+            x = torch.cat([pieces[2], *pieces, pieces[0]], axis)
+        else:
+            ends = x.narrow(axis, points - before, before), x.narrow(axis, 0, after)
+            x = torch.cat([ends[0], x, ends[1]], axis)
     return x
 
 

@@ -98,6 +98,16 @@ def test_convolution_meets_the_sum_over_periodic_neighbours():
     torch.testing.assert_close(coarse(x[..., :6]), layer(x[..., :6])[..., ::2], rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (1, 0), (2, 2), (3, 2)])
+def test_padding_is_the_periodic_continuation(before, after):
+    x = torch.randn(2, 3, 3, generator=seeded())
+    padded = pad_periodic(x, before, after, 1)
+    where = torch.arange(-before, 3 + after) % 3
+    torch.testing.assert_close(padded, x[..., where], rtol=0, atol=0)
+    with pytest.raises(InputError, match="at least 4 points"):
+        pad_periodic(x, 4, 0, 1)
+
+
 def test_padding_continues_each_axis():
     x = torch.arange(6.0).view(1, 1, 2, 3)
     padded = pad_periodic(x, 1, 1, 2)
