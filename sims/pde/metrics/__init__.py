@@ -12,18 +12,25 @@ does, and `uncertainty` asks the samples of a model. `cost` and `statistics` mak
 
 from sims.pde.metrics.bands import BandErrors, band_errors, thirds
 from sims.pde.metrics.correlation import CorrelationTime, correlation, correlation_time
+from sims.pde.metrics.horizon import HorizonMap, horizon_map
 from sims.pde.metrics.lyapunov import kaplan_yorke, lyapunov_spectrum
 from sims.pde.metrics.spectrum import energy_spectrum, spectrum_error
+from sims.pde.metrics.uncertainty import ForecastHorizons, forecast_horizons, sampled_horizons
 
 __all__ = [
     "BandErrors",
     "CorrelationTime",
+    "ForecastHorizons",
+    "HorizonMap",
     "band_errors",
     "correlation",
     "correlation_time",
     "energy_spectrum",
+    "forecast_horizons",
+    "horizon_map",
     "kaplan_yorke",
     "lyapunov_spectrum",
+    "sampled_horizons",
     "spectrum_error",
     "thirds",
 ]
