@@ -1,7 +1,7 @@
 """The training of surrogates: budget, rate, average, checkpoints and what it cost."""
 
-from sims.pde.training.loop import Diverged, Source, train
+from sims.pde.training.loop import LossNotFinite, Source, train
 from sims.pde.training.record import TrainingRecord
 from sims.pde.training.settings import TrainingSettings
 
-__all__ = ["Diverged", "Source", "TrainingRecord", "TrainingSettings", "train"]
+__all__ = ["LossNotFinite", "Source", "TrainingRecord", "TrainingSettings", "train"]

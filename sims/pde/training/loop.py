@@ -31,7 +31,7 @@ FLUSH = 25  # steps between two looks at the losses, which on CUDA wait for the 
 S = TypeVar("S", bound=Surrogate)
 
 
-class Diverged(RuntimeError):
+class LossNotFinite(RuntimeError):
     """The loss of a training was not finite."""
 
 
@@ -84,7 +84,7 @@ def train(
     checkpoint: a file to go on from if it is there, written every `save_every` steps and at the
     end. Without a limit in seconds a training that was killed and goes on ends, on a CPU, with the
     same bits as one that was not. Raises InputError for a file of another surrogate, objective,
-    data or settings, naming what differs, and for data that do not fit the surrogate; Diverged
+    data or settings, naming what differs, and for data that do not fit the surrogate; LossNotFinite
     where the loss is not finite, with the last good checkpoint still there.
     """
     check_count("save_every", save_every)
@@ -207,14 +207,14 @@ class _Training:
         record.seconds, self.mark = record.seconds + now - self.mark, now
 
     def flush(self) -> None:
-        """Look at the losses since the last time. Raises Diverged where one is not finite."""
+        """Look at the losses since the last time. Raises LossNotFinite where one is not finite."""
         if not self.pending:
             return
         losses = torch.stack(self.pending).double().cpu()
         bad = torch.nonzero(~losses.isfinite()).flatten()
         if len(bad):
             step = self.record.steps - len(losses) + int(bad[0]) + 1
-            raise Diverged(
+            raise LossNotFinite(
                 f"the loss at step {step} is {float(losses[bad[0]])}; take a smaller rate than "
                 f"{self.settings.rate}, a smaller clip, or look at the data"
             )

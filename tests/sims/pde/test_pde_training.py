@@ -14,7 +14,7 @@ from sims.pde.refiner import Refiner
 from sims.pde.spectral.initial import random_waves
 from sims.pde.spectral.kuramoto_sivashinsky import KuramotoSivashinsky
 from sims.pde.surrogate import OneStep
-from sims.pde.training import Diverged, TrainingSettings, train
+from sims.pde.training import LossNotFinite, TrainingSettings, train
 from sims.pde.training.average import Average
 
 POINTS = 16
@@ -267,7 +267,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_leaves_the_checkpoint(tmp_
         value = one_step(model, batch, generator)
         return value * float("nan") if len(count) == 14 else value
 
-    with pytest.raises(Diverged, match="the loss at step 13 is nan; take a smaller rate"):
+    with pytest.raises(LossNotFinite, match="the loss at step 13 is nan; take a smaller rate"):
         train(  # the first call counts the operations
             untrained(),
             data,
