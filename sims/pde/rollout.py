@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint as run_again
 
 from geomopt.errors import InputError, check_tensor
 from geomopt.runs.progress import Progress
+from sims.pde.surrogate import Surrogate
 
 
 class Steps(Protocol):
@@ -110,13 +111,13 @@ def _mover(
         options["condition"] = condition
     if generator is not None:
         options["generator"] = generator
-    whole = hasattr(model, "advance") and not options
+    whole = hasattr(model, "advance") and (isinstance(model, Surrogate) or not options)
 
     def move(u: Tensor, state: Tensor | None) -> Tensor:
-        if whole:
-            return model.advance(u, every)
         if generator is not None and state is not None:
             generator.set_state(state)  # a second computation meets the noise of the first
+        if whole:  # a field that grew beyond bounds between two frames is no bad input
+            return model.advance(u, every, **options)
         for _ in range(every):
             u = model.step(u, **options)
         return u

@@ -10,6 +10,7 @@ from geomopt.errors import InputError
 from sims.pde.networks import UNet
 from sims.pde.objectives import Batch, one_step, refine
 from sims.pde.refiner import Refiner, drawn, load_surrogate
+from sims.pde.rollout import Diverged, rollout
 from sims.pde.schedule import (
     NoiseLevels,
     candidate,
@@ -289,6 +290,32 @@ def test_the_last_call_holds_nearly_all_of_the_gradient(leak, least):
 
     cosine = torch.cosine_similarity(gradient(True), gradient(False), dim=0)
     assert cosine >= least
+
+
+def test_a_rollout_that_grows_between_two_frames_is_stopped_and_counted():
+    class Growing(torch.nn.Module):
+        def forward(self, fields, condition, share):
+            u = fields[:, :1]
+            return torch.where(u.abs() > 100, u**9, 0.0)
+
+    refiner = Refiner(Growing(), **DATA)
+    refiner.fit_scale(waves())
+    u = torch.cat([torch.zeros(1, 1, 16), 1e9 * torch.ones(2, 1, 16)])
+    with pytest.warns(Diverged, match="2 of 3 trajectories"):
+        frames = rollout(refiner, u, 64, 32, generator=seeded())
+    assert frames[0].isfinite().all()
+    assert frames[1:].isnan().all()
+
+
+def test_a_rollout_is_advancing_with_the_same_noise():
+    refiner = ready(Refiner(refining_net(conditions=1), **DATA, conditions={"drag": (0.0, 1.0)}))
+    u, told = waves()[:, 0], {"drag": 0.4}
+    frames = rollout(refiner, u, 4, 2, condition=told, generator=seeded(1))
+    assert torch.equal(frames[:, 1], refiner.advance(u, 4, told, seeded(1)))
+    step, noise = u, seeded(1)
+    for _ in range(4):
+        step = refiner.step(step, told, noise)
+    assert torch.equal(frames[:, 1], step)
 
 
 def test_levels_are_part_of_a_file(tmp_path):
