@@ -28,7 +28,7 @@ def checked_lengths(
     length: float | Sequence[float] | Tensor, dimension: int
 ) -> float | tuple[float, ...] | Tensor:
     """`length` as a float, a tuple with one for each axis, or a tensor () or (B,)."""
-    if isinstance(length, Sequence) and not isinstance(length, str):
+    if isinstance(length, list | tuple):
         if len(length) != dimension:
             raise InputError(
                 f"length must be one number, {dimension} of them (one for each axis), or a tensor "
@@ -39,7 +39,7 @@ def checked_lengths(
 
 
 def checked_parameter(
-    name: str, value: Number, *, above: float | None = None, least: float | None = None
+    name: str, value: object, *, above: float | None = None, least: float | None = None
 ) -> Number:
     """`value` as a float, or as the tensor () or (B,) it is.
 

@@ -35,19 +35,19 @@ class Coefficients:
     weights: tuple[Tensor, Tensor, Tensor]
     constants: tuple[Tensor, Tensor, Tensor] | None
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Coefficients:
-        """The coefficients, each as `change` makes it."""
+    def rows(self, rows: slice) -> Coefficients:
+        """Those of some trajectories, where they differ between trajectories."""
         one, two, three = self.weights
         constants = self.constants
         return Coefficients(
-            change(self.growth),
-            change(self.half),
-            change(self.stage),
-            change(self.first),
-            (change(one), change(two), change(three)),
+            cut(self.growth, rows),
+            cut(self.half, rows),
+            cut(self.stage, rows),
+            cut(self.first, rows),
+            (cut(one, rows), cut(two, rows), cut(three, rows)),
             None
             if constants is None
-            else (change(constants[0]), change(constants[1]), change(constants[2])),
+            else (cut(constants[0], rows), cut(constants[1], rows), cut(constants[2], rows)),
         )
 
 

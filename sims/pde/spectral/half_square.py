@@ -11,14 +11,14 @@ from sims.pde.spectral.stepper import Stepper
 
 
 class HalfSquare(Stepper):
-    """N(u) = -speed (u^2 / 2)_x, with `speed` 1 unless it is a parameter of the equation."""
+    """N(u) = -a (u^2 / 2)_x, with a the parameter `advection`, or one without it."""
 
     degree = 2
 
-    def multiplier(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor:
-        """-i k speed / 2."""
+    def multiplier(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor | None:
+        """-i k a / 2."""
         half = -0.5j * waves.odd[0]
-        return half * values["speed"] if "speed" in values else half
+        return half * values["advection"] if "advection" in values else half
 
     def product(self, modes: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
         """The modes of u^2."""

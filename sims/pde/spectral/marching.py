@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from geomopt.errors import check_tensor
 from sims.pde.spectral.arguments import Number, lengths_of
 from sims.pde.spectral.etdrk import (
     Buffers,
@@ -19,6 +21,7 @@ from sims.pde.spectral.etdrk import (
     without_dust,
 )
 from sims.pde.spectral.grid import Wavenumbers, dealiasing_mask, wavenumbers
+from sims.pde.spectral.tracking import transforming
 from sims.pde.spectral.transform import Transform
 
 DECAYS_KEPT = 8  # different counts of steps are few: one, and those between the frames of rollouts
@@ -79,26 +82,27 @@ class Prepared:
             if multiplier is not None:
                 self.multiplier = multiplier[..., :kept].to(dtype.to_complex())
             self.factors = tuple(
-                (factor[..., :kept] * low).to(dtype.to_complex())
-                for factor in equation.factors(waves)
+                factor[..., :kept].to(dtype.to_complex()) for factor in equation.factors(waves)
             )
             if equation.dimension == 1:
                 self.first = kept  # N acts on all columns before, and on none from here on
         self.acted_on = mask[..., self.first :].to(dtype.to_complex())
-        self._decays: dict[int, Tensor] = {}
+        self._decays: dict[int, Tensor | None] = {}
 
     def fits(self, u: Tensor) -> bool:
         """Whether these numbers are made for fields like `u`."""
         return u.dtype == self.dtype and u.device == self.device
 
-    def decay(self, steps: int) -> Tensor:
-        """exp(steps h L) on the modes from column `first` on that N leaves alone, 0 on others."""
+    def decay(self, steps: int) -> Tensor | None:
+        """exp(steps h L) on the modes from column `first` on that N leaves alone, 0 on the others;
+        None where that leaves nothing.
+        """
         if steps not in self._decays:
             linear = torch.exp(steps * self.rate[..., self.first :])
-            linear = torch.where(self.acted_on.bool(), 0.0, linear)
+            linear = without_dust(torch.where(self.acted_on.bool(), 0.0, linear), self.dtype)
             if len(self._decays) >= DECAYS_KEPT:
                 self._decays.clear()
-            self._decays[steps] = without_dust(linear, self.dtype).to(self.acted_on.dtype)
+            self._decays[steps] = linear.to(self.acted_on.dtype) if linear.any() else None
         return self._decays[steps]
 
     def nonlinear(
@@ -131,18 +135,22 @@ def march(
     """
     axes = tuple(range(2, u.ndim))
     v = torch.fft.rfftn(u, dim=axes)
+    _check_finite(u, v)
+    decay, kept = prepared.decay(steps), equation.transform.kept
     apart = v[..., prepared.first :]
-    beyond = apart * cut(prepared.decay(steps), rows)
+    beyond = None if decay is None else apart * cut(decay, rows)
     if prepared.scheme is None:
-        return torch.fft.irfftn(beyond, s=equation.points, dim=axes)
-    scheme, kept = prepared.scheme.map(lambda value: cut(value, rows)), equation.transform.kept
+        v = torch.zeros_like(v) if beyond is None else beyond
+        return torch.fft.irfftn(v, s=equation.points, dim=axes)
+    scheme = prepared.scheme.rows(rows)
     if in_place:
         apart *= prepared.acted_on
         buffers = Buffers(v, kept, split=prepared.split)
         nonlinear = prepared.nonlinear(equation, rows, buffers)
         for _ in range(steps):
             etdrk4_step(buffers.stage, scheme, nonlinear, buffers)
-        apart += beyond
+        if beyond is not None:
+            apart += beyond
     else:
         low = v[..., :kept]
         if prepared.first < kept:
@@ -153,5 +161,15 @@ def march(
             low = etdrk4_step(low, scheme, nonlinear)
         low = torch.view_as_complex(low) if prepared.split else low
         v = torch.nn.functional.pad(low, (0, v.shape[-1] - kept))
-        v = torch.cat([v[..., : prepared.first], v[..., prepared.first :] + beyond], -1)
+        if beyond is not None:
+            v = torch.cat([v[..., : prepared.first], v[..., prepared.first :] + beyond], -1)
     return torch.fft.irfftn(v, s=equation.points, dim=axes)
+
+
+def _check_finite(u: Tensor, modes: Tensor) -> None:
+    """Raise InputError unless `u` is finite: by its mean modes, which one bad value spoils."""
+    if transforming():
+        return  # values cannot be looked at
+    mean = modes.detach()[(..., *[0] * (u.ndim - 2))]
+    if not math.isfinite(float(torch.view_as_real(mean).sum())):
+        check_tensor("u", u)

@@ -18,6 +18,7 @@ from sims.pde.spectral.arguments import (
 )
 from sims.pde.spectral.grid import Wavenumbers, coordinates, kept_columns
 from sims.pde.spectral.marching import Prepared, march
+from sims.pde.spectral.tracking import wants_graph
 from sims.pde.spectral.transform import Transform
 
 CHUNK_BYTES = 1 << 18  # of one field per thread: all that a step works on then stays in the cache
@@ -116,7 +117,7 @@ class Stepper:
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
             raise InputError(f"steps must be a whole number of at least 1, got {steps!r}")
         tensors = self._tensors()
-        if _wants_graph([u, *tensors]):
+        if wants_graph([u, *tensors]):
             prepared = Prepared(self, u.dtype, u.device)
             return march(self, u, prepared, steps, slice(None), in_place=False)
         with torch.no_grad():
@@ -151,7 +152,7 @@ class Stepper:
         return [slice(start, start + count) for start in range(0, len(u), count)]
 
     def _check_field(self, u: Tensor) -> None:
-        check_tensor("u", u)
+        check_tensor("u", u, finite=False)
         if u.dtype not in (torch.float32, torch.float64):
             raise InputError(f"u must be float32 or float64, got {u.dtype}")
         if u.ndim != self.dimension + 2 or tuple(u.shape[2:]) != self.points:
@@ -170,13 +171,3 @@ class Stepper:
             **self.parameters,
         }.items():
             check_batch(name, value, len(u))
-
-
-def _wants_graph(tensors: list[Tensor]) -> bool:
-    """Whether a derivative is asked for: backwards, forwards, or by a transform of torch.func."""
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return True
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        return True
-    level = torch.autograd.forward_ad._current_level
-    return level >= 0

@@ -26,14 +26,14 @@ class Transform:
         """
         if multiplier is not None:
             modes = modes[..., : self.kept] * multiplier
-        if len(self.points) > 1:
+        if self._other_axes:
             modes = torch.fft.ifftn(modes[..., : self.kept], dim=self._other_axes)
         return torch.fft.irfft(modes, n=self.points[-1])
 
     def to_modes(self, field: Tensor) -> Tensor:
         """The kept modes (..., *modes) of `field` (..., *points)."""
         modes = torch.fft.rfft(field)[..., : self.kept]
-        return torch.fft.fftn(modes, dim=self._other_axes) if len(self.points) > 1 else modes
+        return torch.fft.fftn(modes, dim=self._other_axes) if self._other_axes else modes
 
     @property
     def _other_axes(self) -> tuple[int, ...]:
