@@ -150,7 +150,12 @@ def _write_zarr(path: Path, arrays: Mapping[str, np.ndarray], attributes: dict[s
             root.attrs.update(attributes)
             if path.exists():
                 path.rename(old)
-            draft.rename(path)
+            try:
+                draft.rename(path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
+                raise
         finally:
             for rest in (draft, old):
                 shutil.rmtree(rest, ignore_errors=True)

@@ -16,7 +16,7 @@ from sims.pde.objectives import Batch
 from sims.pde.surrogate import OF_THE_GRID
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trajectories:
     """Fields over time on periodic boxes, each trajectory with its own box and parameters.
 
@@ -70,6 +70,11 @@ class Trajectories:
             "parameters",
             {name: _parameter(name, value, count) for name, value in self.parameters.items()},
         )
+
+    def __repr__(self) -> str:
+        shape, kind = tuple(self.states.shape), str(self.states.dtype).removeprefix("torch.")
+        told = [self.equation, f"{kind} states {shape}", *self.parameters]
+        return f"Trajectories({', '.join(part for part in told if part)})"
 
     def __len__(self) -> int:
         return len(self.states)

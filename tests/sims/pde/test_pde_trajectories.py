@@ -2,12 +2,14 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from geomopt.errors import BackendUnavailable, InputError
+from geomopt.files import StorageError
 from sims.pde.data import Trajectories
 
 SUFFIXES = ("npz", "h5", "zarr")
@@ -64,6 +66,29 @@ def test_files_give_back_what_they_got(tmp_path, suffix, dtype):
     other.save(path)
     assert same(Trajectories.load(path), other)
     assert [each.name for each in path.parent.iterdir()] == [path.name]  # no drafts are left
+
+
+def test_a_zarr_store_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    pytest.importorskip("zarr")
+    path = tmp_path / "data.zarr"
+    rich().save(path)
+    rename = Path.rename
+
+    def failing(self, target):
+        if target == path and "old" not in self.name:
+            raise OSError(28, "full")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(StorageError, match="the disk is full"):
+        replace(rich(), description="another").save(path)
+    monkeypatch.undo()
+    assert same(Trajectories.load(path), rich())
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_data_say_what_they_are_in_a_line():
+    assert repr(rich()) == "Trajectories(Burgers, float64 states (5, 7, 1, 6), viscosity, drag)"
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
