@@ -16,7 +16,7 @@ from torch import Tensor
 
 from geomopt.errors import InputError, check_tensor
 from sims.pde.conditions import gathered
-from sims.pde.networks.periodic import check_count
+from sims.pde.networks.arguments import check_count
 from sims.pde.refiner import Refiner, drawn
 from sims.pde.schedule import candidate, wanted
 from sims.pde.surrogate import OF_THE_GRID, Surrogate

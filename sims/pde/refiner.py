@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, check_tensor
-from sims.pde.networks.periodic import check_count
+from sims.pde.networks.arguments import check_count
 from sims.pde.saved import built, read
 from sims.pde.schedule import FORMS, Form, NoiseLevels, candidate, recovered
 from sims.pde.surrogate import OneStep, Surrogate

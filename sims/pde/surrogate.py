@@ -14,7 +14,7 @@ from torch import Tensor
 from geomopt.errors import InputError, as_tensor, check_tensor
 from optimizers import checkpoint
 from sims.pde.conditions import gathered, normalised, ranges, warn_outside
-from sims.pde.networks.periodic import check_count
+from sims.pde.networks.arguments import check_count
 from sims.pde.saved import differences, read
 
 OF_THE_GRID = ("time_step", "spacing")  # conditions that the surrogate has a value for itself

@@ -12,7 +12,7 @@ from torch import Tensor
 from geomopt.runs.progress import Progress
 from sims.pde.data.campaign import Campaign
 from sims.pde.data.trajectories import Trajectories
-from sims.pde.networks.periodic import check_count
+from sims.pde.networks.arguments import check_count
 
 
 @torch.no_grad()

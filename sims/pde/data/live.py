@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sims.pde.data.campaign import Campaign
-from sims.pde.networks.periodic import check_count
+from sims.pde.networks.arguments import check_count
 from sims.pde.objectives import Batch
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, as_tensor, check_tensor
-from sims.pde.networks.periodic import check_count
+from sims.pde.networks.arguments import check_count
 from sims.pde.objectives import Batch
 from sims.pde.surrogate import OF_THE_GRID
 

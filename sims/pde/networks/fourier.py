@@ -12,13 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from geomopt.errors import InputError
-from sims.pde.networks.conditioning import Embedding
-from sims.pde.networks.periodic import (
-    PeriodicConvolution,
+from sims.pde.networks.arguments import (
     check_count,
+    check_counts,
     check_dimension,
     check_fields,
+    check_flag,
 )
+from sims.pde.networks.conditioning import Embedding
+from sims.pde.networks.periodic import PeriodicConvolution
 
 
 class FourierNet(torch.nn.Module):
@@ -54,14 +56,13 @@ class FourierNet(torch.nn.Module):
         self.channels_in = check_count("channels_in", channels_in)
         self.channels_out = check_count("channels_out", channels_out)
         self.conditions = check_count("conditions", conditions, 0)
-        self.leveled = bool(leveled)
+        self.leveled = check_flag("leveled", leveled)
         check_count("width", width)
         check_count("layers", layers)
-        self.modes = (modes,) * dimension if isinstance(modes, int) else tuple(modes)
+        each = [modes] * dimension if isinstance(modes, int) else modes
+        self.modes = check_counts("modes", each, f"a number or {dimension} numbers")
         if len(self.modes) != dimension:
             raise InputError(f"modes must be a number or {dimension} numbers, got {modes!r}")
-        for count in self.modes:
-            check_count("modes", count)
         self.settings: dict[str, Any] = {
             "dimension": dimension,
             "channels_in": channels_in,

@@ -77,26 +77,3 @@ class PeriodicConvolution(torch.nn.Module):
 def refined(x: Tensor) -> Tensor:
     """Each value of x (B, C, *space) repeated twice along each axis: (B, C, *2 space)."""
     return functional.interpolate(x, scale_factor=2, mode="nearest")
-
-
-def check_dimension(dimension: int) -> int:
-    """Return the number of axes if it is 1, 2 or 3."""
-    if isinstance(dimension, bool) or dimension not in CONVOLUTIONS:
-        raise InputError(f"dimension must be 1, 2 or 3, got {dimension!r}")
-    return dimension
-
-
-def check_count(name: str, value: object, least: int = 1) -> int:
-    """Return the value if it is an integer of at least so much."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return value
-
-
-def check_fields(fields: Tensor, channels: int, dimension: int) -> None:
-    """Raise InputError unless the fields are (B, channels, *space) of that dimension."""
-    if fields.dim() != dimension + 2 or fields.shape[1] != channels:
-        space = ", ".join(["any"] * dimension)
-        raise InputError(
-            f"fields must have shape (any, {channels}, {space}), got {tuple(fields.shape)}"
-        )

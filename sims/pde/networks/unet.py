@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from geomopt.errors import InputError
-from sims.pde.networks.conditioning import Embedding
-from sims.pde.networks.periodic import (
-    PeriodicConvolution,
+from sims.pde.networks.arguments import (
     check_count,
+    check_counts,
     check_dimension,
     check_fields,
-    refined,
+    check_flag,
 )
+from sims.pde.networks.conditioning import Embedding
+from sims.pde.networks.periodic import PeriodicConvolution, refined
 
 
 class UNet(torch.nn.Module):
@@ -59,8 +60,10 @@ class UNet(torch.nn.Module):
         self.channels_in = check_count("channels_in", channels_in)
         self.channels_out = check_count("channels_out", channels_out)
         self.conditions = check_count("conditions", conditions, 0)
-        self.leveled = bool(leveled)
-        widths = _widths(widths)
+        self.leveled = check_flag("leveled", leveled)
+        widths = check_counts("widths", widths, "channels for each resolution")
+        check_flag("norm", norm)
+        check_flag("attention", attention)
         check_count("blocks", blocks)
         self.settings: dict[str, Any] = {
             "dimension": dimension,
@@ -68,10 +71,10 @@ class UNet(torch.nn.Module):
             "channels_out": channels_out,
             "widths": list(widths),
             "blocks": blocks,
-            "norm": bool(norm),
+            "norm": norm,
             "conditions": conditions,
             "leveled": self.leveled,
-            "attention": bool(attention),
+            "attention": attention,
         }
         self.total_stride = 2 ** (len(widths) - 1)
         told = 2 * widths[0] if conditions or leveled else 0
@@ -189,9 +192,3 @@ class Attention(torch.nn.Module):
 
 def _norm(width: int, wanted: bool) -> torch.nn.Module:
     return torch.nn.GroupNorm(1, width) if wanted else torch.nn.Identity()
-
-
-def _widths(widths: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(widths, str | int) or not len(widths):
-        raise InputError(f"widths must be channels for each resolution, got {widths!r}")
-    return tuple(check_count("widths", width) for width in widths)

@@ -16,7 +16,7 @@ from geomopt.errors import InputError
 from geomopt.runs.progress import Progress
 from optimizers import checkpoint as files
 from sims.pde.data.trajectories import Trajectories
-from sims.pde.networks.periodic import check_count
+from sims.pde.networks.arguments import check_count
 from sims.pde.objectives import Batch, Objective, frames_of
 from sims.pde.surrogate import OF_THE_GRID, Surrogate
 from sims.pde.training import optimizer as rules
