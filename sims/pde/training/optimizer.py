@@ -6,30 +6,29 @@ import torch
 
 from geomopt.errors import InputError
 from sims.pde.training.settings import TrainingSettings
+from sims.pde.training.soap import Soap
 
 
 def optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """AdamW on all parameters that require gradients, a group for each network of the model.
+    """The optimizer of all parameters that require gradients, a group for each network.
 
     Groups have their gradients clipped by themselves: networks whose losses differ by orders of
     magnitude then do not scale each other's steps. Raises InputError for a model whose parameters
     are all frozen.
     """
-    each = [list(network.parameters()) for network in model.children()]
-    groups = [[weight for weight in group if weight.requires_grad] for group in each]
+    networks = [list(network.parameters()) for network in model.children()]
+    groups = [[weight for weight in group if weight.requires_grad] for group in networks]
     groups = [group for group in groups if group]
     if not groups:
         raise InputError(
             "surrogate must have weights that require gradients, got none; call requires_grad_() "
             "to train a frozen one further"
         )
-    return torch.optim.AdamW(
-        [{"params": group} for group in groups],
-        lr=settings.rate,
-        betas=settings.betas,
-        weight_decay=settings.decay,
-        fused=True,
-    )
+    each = [{"params": group} for group in groups]
+    rate, betas, decay = settings.rate, settings.betas, settings.decay
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(each, lr=rate, betas=betas, weight_decay=decay, fused=True)
+    return Soap(each, lr=rate, betas=betas, weight_decay=decay)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from geomopt.errors import InputError
 
+OPTIMIZERS = ("soap", "adamw")
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -21,12 +22,14 @@ class TrainingSettings:
     steps: of the optimizer; seconds: of processor time, those of a live solver included; whichever
     ends first. With seconds the rate depends on the machine's speed, so that only runs without are
     repeatable. batch: windows in a step, of `frames` frames, None for as many as the objective
-    looks at, that are `stride` frames of the data apart. rate: of AdamW (Loshchilov and Hutter
-    2019, arXiv 1711.05101) with `betas` and `decay`, rising linearly over `warmup` steps and then
-    falling as half a cosine to `last_rate`. clip: the largest norm of a gradient, of each network
-    by itself; None for no limit. average: decay of the exponential average of the weights that is
-    judged and returned; 0 for the last weights. precision: None, "bfloat16" or "float16" for mixed
-    precision on CUDA. compile: the networks with torch.compile.
+    looks at, that are `stride` frames of the data apart. optimizer: "soap" (see `Soap`), or "adamw"
+    (Loshchilov and Hutter 2019, arXiv 1711.05101), which is cheaper for layers of many hundred
+    channels and wants betas of about 0.9 and 0.99. rate: of the optimizer, with `betas` and the
+    weights' `decay`, rising linearly over `warmup` steps and then falling as half a cosine to
+    `last_rate`. clip: the largest norm of a gradient, of each network by itself; None for no limit.
+    average: decay of the exponential average of the weights that is judged and returned; 0 for the
+    last weights. precision: None, "bfloat16" or "float16" for mixed precision on CUDA. compile: the
+    networks with torch.compile.
 
     Raises InputError for a value out of its range.
     """
@@ -35,11 +38,12 @@ class TrainingSettings:
     batch: int = 32
     frames: int | None = None
     stride: int = 1
-    rate: float = 2e-3
+    optimizer: str = "soap"
+    rate: float = 3e-3
     last_rate: float = 0.0
     warmup: int = 100
-    betas: tuple[float, float] = (0.9, 0.99)
-    decay: float = 1e-2
+    betas: tuple[float, float] = (0.95, 0.95)
+    decay: float = 0.0
     clip: float | None = 1.0
     average: float = 0.995
     seconds: float | None = None
@@ -51,6 +55,8 @@ class TrainingSettings:
             self._whole(name, least)
         if self.frames is not None:
             self._whole("frames", 2)
+        if self.optimizer not in OPTIMIZERS:
+            raise InputError(f"optimizer must be {' or '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         self._number("rate", above=0.0)
         self._number("last_rate", least=0.0, most=self.rate)
         self._number("decay", least=0.0)
