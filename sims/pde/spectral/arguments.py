@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -12,16 +13,26 @@ from geomopt.errors import InputError, as_tensor
 Number = float | Tensor  # or a tensor () or (B,), which may require a gradient
 
 
+def whole_number(name: str, value: object, least: int = 1) -> int:
+    """`value` as an int, or InputError unless it is a whole number of at least `least`."""
+    try:
+        number = operator.index(value)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
+        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return number
+
+
 def checked_points(points: int | Sequence[int], dimension: int) -> tuple[int, ...]:
     """`points` for each axis, or InputError unless they are even numbers of at least 4."""
     given = points if isinstance(points, Sequence) else (points,) * dimension
     if len(given) != dimension:
         raise InputError(f"points must be one number or {dimension} of them, got {points!r}")
-    for count in given:
-        whole = isinstance(count, int) and not isinstance(count, bool)
-        if not whole or count < 4 or count % 2:
-            raise InputError(f"points must be even numbers of at least 4, got {points!r}")
-    return tuple(int(count) for count in given)
+    counts = tuple(whole_number("points", count, 4) for count in given)
+    if any(count % 2 for count in counts):
+        raise InputError(f"points must be even numbers, got {points!r}")
+    return counts
 
 
 def checked_lengths(

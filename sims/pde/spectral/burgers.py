@@ -57,7 +57,7 @@ class Burgers(Stepper):
         """The modes of u^2 in one dimension, else of -(u . grad) u."""
         u = self.transform.to_space(modes)
         if self.dimension == 1:
-            return self.transform.to_modes(u.square_())
+            return self.transform.to_modes(u.pow_(2))
         carried = torch.zeros_like(u)
         for axis, slope in enumerate(factors):
             carried = carried - u[:, axis : axis + 1] * self.transform.to_space(modes, slope)

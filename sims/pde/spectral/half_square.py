@@ -23,4 +23,4 @@ class HalfSquare(Stepper):
     def product(self, modes: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
         """The modes of u^2."""
         del factors
-        return self.transform.to_modes(self.transform.to_space(modes).square_())
+        return self.transform.to_modes(self.transform.to_space(modes).pow_(2))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
+from sims.pde.spectral.arguments import whole_number
 from sims.pde.spectral.grid import mode_numbers
 from sims.pde.spectral.stepper import Stepper
 
@@ -38,7 +39,7 @@ def random_waves(
             "filtered_noise has any"
         )
     for name, value in (("count", count), ("waves", waves), ("highest", highest)):
-        _check_count(name, value)
+        whole_number(name, value)
     shape = (count, stepper.channels, waves, 1)
     amplitude = _uniform(shape, generator) - 0.5
     phase = 2.0 * math.pi * _uniform(shape, generator)
@@ -63,7 +64,7 @@ def filtered_noise(
     channel is scaled to the standard deviation `deviation`. Raises InputError for numbers that
     are not positive.
     """
-    _check_count("count", count)
+    whole_number("count", count)
     for name, value in (("waves", waves), ("deviation", deviation)):
         if not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} must be positive, got {value!r}")
@@ -97,8 +98,8 @@ def spots(
     """
     if stepper.channels != 2:
         raise InputError(f"spots are for two channels, the stepper has {stepper.channels}")
-    _check_count("count", count)
-    _check_count("number", number)
+    whole_number("count", count)
+    whole_number("number", number)
     if not (math.isfinite(radius) and radius > 0):
         raise InputError(f"radius must be positive, got {radius!r}")
     centres = _uniform((count, number, stepper.dimension), generator)
@@ -123,8 +124,3 @@ def _fractions(stepper: Stepper, device: torch.device) -> list[Tensor]:
         values = torch.arange(points, dtype=torch.float64, device=device) / points
         fractions.append(values.reshape([-1 if i == axis else 1 for i in range(stepper.dimension)]))
     return fractions
-
-
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")

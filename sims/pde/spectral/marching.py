@@ -53,7 +53,7 @@ class Prepared:
     """
 
     def __init__(self, equation: Equation, dtype: torch.dtype, device: torch.device):
-        self.dtype, self.device = dtype, device
+        self.dtype = dtype
         edges = lengths_of(equation.length, equation.dimension, device)
         waves = wavenumbers(edges, equation.points)
         shape = (-1, 1, *[1] * equation.dimension)
@@ -88,10 +88,6 @@ class Prepared:
                 self.first = kept  # N acts on all columns before, and on none from here on
         self.acted_on = mask[..., self.first :].to(dtype.to_complex())
         self._decays: dict[int, Tensor | None] = {}
-
-    def fits(self, u: Tensor) -> bool:
-        """Whether these numbers are made for fields like `u`."""
-        return u.dtype == self.dtype and u.device == self.device
 
     def decay(self, steps: int) -> Tensor | None:
         """exp(steps h L) on the modes from column `first` on that N leaves alone, 0 on the others;

@@ -15,6 +15,7 @@ from sims.pde.spectral.arguments import (
     checked_parameter,
     checked_points,
     lengths_of,
+    whole_number,
 )
 from sims.pde.spectral.grid import Wavenumbers, coordinates, wavenumbers
 from sims.pde.spectral.stepper import Stepper
@@ -125,10 +126,9 @@ def kolmogorov_forcing(
     that the points cannot hold.
     """
     (points,) = checked_points(points, 1)
-    if not isinstance(wavenumber, int) or not 1 <= wavenumber < points / 3:
+    if whole_number("wavenumber", wavenumber) >= points / 3:
         raise InputError(
-            f"wavenumber must be a whole number from 1 and below a third of the {points} points, "
-            f"got {wavenumber!r}"
+            f"wavenumber must be below a third of the {points} points, got {wavenumber!r}"
         )
     amplitude = checked_parameter("amplitude", amplitude)
     edges = lengths_of(checked_parameter("length", length, above=0.0), 2, torch.device("cpu"))

@@ -15,6 +15,7 @@ from sims.pde.spectral.arguments import (
     checked_parameter,
     checked_points,
     lengths_of,
+    whole_number,
 )
 from sims.pde.spectral.grid import Wavenumbers, coordinates, kept_columns
 from sims.pde.spectral.marching import Prepared, march
@@ -60,7 +61,7 @@ class Stepper:
         self.conserves_mean = conserves_mean
         self.parameters: dict[str, Number] = dict(parameters)
         self.transform = Transform(self.points, kept_columns(self.points[-1], self.degree))
-        self._kept: tuple[list[Tensor], Prepared] | None = None
+        self._kept: dict[tuple[torch.dtype, torch.device], tuple[list[Tensor], Prepared]] = {}
 
     def linear(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor:
         """L, broadcastable to (B or 1, channels or 1, *modes), float64 or complex128.
@@ -114,14 +115,11 @@ class Stepper:
         space. Raises InputError as `step` does, and for `steps` below 1.
         """
         self._check_field(u)
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-            raise InputError(f"steps must be a whole number of at least 1, got {steps!r}")
-        tensors = self._tensors()
-        if wants_graph([u, *tensors]):
-            prepared = Prepared(self, u.dtype, u.device)
+        steps = whole_number("steps", steps)
+        prepared = self._prepared(u)
+        if wants_graph([u, *self._tensors()]):
             return march(self, u, prepared, steps, slice(None), in_place=False)
         with torch.no_grad():
-            prepared = self._prepared(u, tensors)
             parts = [
                 march(self, u[rows], prepared, steps, rows, in_place=True)
                 for rows in self._portions(u)
@@ -133,16 +131,18 @@ class Stepper:
         values = (self.length, self.time_step, *self.parameters.values())
         return [value for value in values if isinstance(value, Tensor)]
 
-    def _prepared(self, u: Tensor, tensors: list[Tensor]) -> Prepared:
-        """The coefficients for fields like `u`, kept until a tensor they depend on changes."""
-        if self._kept is not None:
-            then, prepared = self._kept
-            if prepared.fits(u) and all(
-                torch.equal(new, old) for new, old in zip(tensors, then, strict=True)
-            ):
-                return prepared
-        prepared = Prepared(self, u.dtype, u.device)
-        self._kept = ([tensor.detach().clone() for tensor in tensors], prepared)
+    def _prepared(self, u: Tensor) -> Prepared:
+        """The coefficients for fields like `u`, kept until something they depend on changes."""
+        tensors = self._tensors()
+        if tensors and wants_graph(tensors):
+            return Prepared(self, u.dtype, u.device)
+        kept = self._kept.get((u.dtype, u.device))
+        if kept is not None and _same(tensors, kept[0]):
+            return kept[1]
+        with torch.inference_mode(False), torch.no_grad():  # a gradient may want them later
+            prepared = Prepared(self, u.dtype, u.device)
+            copies = [tensor.detach().clone() for tensor in tensors]
+        self._kept[u.dtype, u.device] = (copies, prepared)
         return prepared
 
     def _portions(self, u: Tensor) -> list[slice]:
@@ -153,6 +153,8 @@ class Stepper:
 
     def _check_field(self, u: Tensor) -> None:
         check_tensor("u", u, finite=False)
+        if not len(u):
+            raise InputError("u must hold at least one trajectory, got none")
         if u.dtype not in (torch.float32, torch.float64):
             raise InputError(f"u must be float32 or float64, got {u.dtype}")
         if u.ndim != self.dimension + 2 or tuple(u.shape[2:]) != self.points:
@@ -171,3 +173,7 @@ class Stepper:
             **self.parameters,
         }.items():
             check_batch(name, value, len(u))
+
+
+def _same(tensors: list[Tensor], others: list[Tensor]) -> bool:
+    return len(tensors) == len(others) and all(map(torch.equal, tensors, others))
