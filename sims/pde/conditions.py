@@ -23,7 +23,7 @@ class OutsideTraining(UserWarning):
 def ranges(given: Mapping[str, Any] | None) -> Ranges:
     """Name to (lowest, highest); raises InputError for what is no range."""
     found: Ranges = {}
-    for name, ends in ({} if given is None else given).items():
+    for name, ends in check_names("conditions", given).items():
         try:
             low, high = (float(end) for end in ends)
         except (TypeError, ValueError):
@@ -35,6 +35,14 @@ def ranges(given: Mapping[str, Any] | None) -> Ranges:
             )
         found[name] = (low, high)
     return found
+
+
+def check_names(name: str, given: object) -> Mapping[str, Any]:
+    """Return the value if it maps names to something; None is a map of nothing."""
+    given = {} if given is None else given
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise InputError(f"{name} must map names to values, got {given!r}")
+    return given
 
 
 def gathered(ranges: Ranges, condition: Mapping[str, Any], u: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, check_tensor
-from sims.pde.conditions import gathered
-from sims.pde.networks.arguments import check_count
+from sims.pde.conditions import check_names, gathered
+from sims.pde.networks.arguments import check_count, check_number
 from sims.pde.refiner import Refiner, drawn
 from sims.pde.schedule import candidate, wanted
 from sims.pde.surrogate import OF_THE_GRID, Surrogate
@@ -41,7 +41,7 @@ class Batch:
             raise InputError(
                 f"states must have shape (B, F, C, *space), got {tuple(self.states.shape)}"
             )
-        for name, values in self.condition.items():
+        for name, values in check_names("condition", self.condition).items():
             check_tensor(f"condition {name!r}", values, (len(self.states),))
 
     def to(self, device: torch.device | str) -> Batch:
@@ -100,7 +100,7 @@ def input_noise(std: float) -> Objective:
     Sanchez-Gonzalez et al., Learning to simulate complex physics with graph networks (2020), arXiv
     2002.09405, section 3.4. std: in units of the fields' own standard deviation.
     """
-    if not 0 < std < math.inf:
+    if not check_number("std", std, "a number above 0") > 0:
         raise InputError(f"std must be above 0, got {std}")
 
     def loss(model: Surrogate, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
@@ -119,8 +119,7 @@ def sobolev(exponent: float) -> Objective:
     (Li et al., Learning dissipative dynamics in chaotic systems (2022), arXiv 2106.06898, section
     3.2). Lengths are those of the surrogate, or follow from the condition `spacing`.
     """
-    if not math.isfinite(exponent):
-        raise InputError(f"exponent must be a finite number, got {exponent}")
+    check_number("exponent", exponent)
 
     def loss(model: Surrogate, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         u, following, condition = _pair(model, batch)
@@ -157,13 +156,13 @@ def refine(model: Refiner, batch: Batch, generator: torch.Generator | None = Non
     told = model.told(u, condition)
     seen, y = model.seen(u), model.target(u, following)
     shared = model.fine is None
+    noise = drawn(y, generator)
     device = u.device if generator is None else generator.device
-    lowest = 0 if shared else 1
     size = (len(u),)
+    lowest = 0 if shared else 1
     level = torch.randint(lowest, model.levels + 1, size, generator=generator, device=device)
     level = level.to(u.device)
     sigma = y.new_tensor(model.noise.sigmas)[level].view(-1, *[1] * (y.dim() - 1))
-    noise = drawn(y, generator)
     first = (level == 0).view_as(sigma)
     z = torch.where(first, 0.0, candidate(y, noise, sigma, model.form))
     goal = torch.where(first, y, wanted(y, noise, sigma, model.form))
@@ -174,6 +173,10 @@ def refine(model: Refiner, batch: Batch, generator: torch.Generator | None = Non
 
 
 def _frames(model: Surrogate, batch: Batch, count: int) -> tuple[Tensor, dict[str, Any]]:
+    if not isinstance(model, Surrogate):
+        raise InputError(f"model must be a surrogate, got {type(model).__name__}")
+    if not isinstance(batch, Batch):
+        raise InputError(f"batch must be a Batch, got {type(batch).__name__}")
     if batch.states.shape[1] < count:
         raise InputError(
             f"states must have {count} frames for this objective, got {batch.states.shape[1]}"

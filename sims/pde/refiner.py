@@ -173,17 +173,23 @@ class Refiner(Surrogate):
         return recovered(z, self.output(seen, z, share, told), sigma, self.form)
 
     def _levels(self, forecast: Sequence[int]) -> tuple[int, ...]:
-        levels = tuple(forecast)
-        known = all(isinstance(k, int) and 1 <= k <= self.levels for k in levels)
+        given = isinstance(forecast, list | tuple | range)
+        levels = tuple(forecast) if given else ()
+        known = given and all(isinstance(k, int) and 1 <= k <= self.levels for k in levels)
         if not known or any(b <= a for a, b in itertools.pairwise(levels)):
             raise InputError(
-                f"forecast must be rising levels from 1 to {self.levels}, got {levels}"
+                f"forecast must be rising levels from 1 to {self.levels}, got {forecast!r}"
             )
         return levels
 
 
 def drawn(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Normal noise of a tensor's shape; a generator of another device gives the same there."""
+    """Normal noise of a tensor's shape; a generator of another device gives the same there.
+
+    Raises InputError for what is no generator.
+    """
+    if not isinstance(generator, torch.Generator | None):
+        raise InputError(f"generator must be a torch.Generator or None, got {generator!r}")
     device = like.device if generator is None else generator.device
     noise = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=device)
     return noise.to(like.device)

@@ -9,9 +9,13 @@ from typing import Any
 import torch
 
 from geomopt.errors import InputError
-from sims.pde.networks import FourierNet, UNet
+from sims.pde.networks import FourierNet, LocalNet, UNet
 
-NETWORKS: dict[str, type[torch.nn.Module]] = {"FourierNet": FourierNet, "UNet": UNet}
+NETWORKS: dict[str, type[torch.nn.Module]] = {
+    "FourierNet": FourierNet,
+    "LocalNet": LocalNet,
+    "UNet": UNet,
+}
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError
-from sims.pde.networks.arguments import check_count
+from sims.pde.networks.arguments import check_count, check_number
 
 Form = Literal["epsilon", "velocity"]
 FORMS = ("epsilon", "velocity")
@@ -41,11 +41,12 @@ class NoiseLevels:
 
     def __post_init__(self) -> None:
         check_count("levels", self.count, 0)
-        if not ROUNDING <= self.smallest < 1:
-            raise InputError(
-                f"sigma_min must be a standard deviation (no variance) between {ROUNDING:.1e}, the "
-                f"rounding of single precision, and 1, got {self.smallest}"
-            )
+        meaning = (
+            f"a standard deviation (no variance) between {ROUNDING:.1e}, the rounding of single "
+            "precision, and 1"
+        )
+        if not ROUNDING <= check_number("sigma_min", self.smallest, meaning) < 1:
+            raise InputError(f"sigma_min must be {meaning}, got {self.smallest}")
 
     @property
     def sigmas(self) -> tuple[float, ...]:

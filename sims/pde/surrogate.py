@@ -13,8 +13,15 @@ from torch import Tensor
 
 from geomopt.errors import InputError, as_tensor, check_tensor
 from optimizers import checkpoint
-from sims.pde.conditions import gathered, normalised, ranges, warn_outside
-from sims.pde.networks.arguments import check_count
+from sims.pde.conditions import (
+    ROOM,
+    check_names,
+    gathered,
+    normalised,
+    ranges,
+    warn_outside,
+)
+from sims.pde.networks.arguments import check_count, check_number
 from sims.pde.saved import differences, read
 
 OF_THE_GRID = ("time_step", "spacing")  # conditions that the surrogate has a value for itself
@@ -57,7 +64,8 @@ class Surrogate(torch.nn.Module):
         self.network = network
         self.time_step = _positive("time_step", time_step)
         self.channels = check_count("channels", channels)
-        dimension = getattr(network, "dimension", 1 if isinstance(points, int) else len(points))
+        axes = len(points) if isinstance(points, list | tuple) else 1
+        dimension = getattr(network, "dimension", axes)
         self.points = _for_each_axis("points", points, dimension)
         for count in self.points:
             check_count("points", count)
@@ -116,8 +124,8 @@ class Surrogate(torch.nn.Module):
         check_tensor("states", states, shape)
         if states.shape[1] < 2:
             raise InputError(f"states must have at least two frames, got {states.shape[1]}")
-        change = _spread(one[1:] - one[:-1] for one in states.detach().double())[1]
-        centre, spread = _spread(states.detach().double())
+        change = _spread(one.diff(dim=0) for one in states.detach())[1]
+        centre, spread = _spread(states.detach())
         if not bool((change > 0).all()):
             still = change.le(0).nonzero().flatten().tolist()
             raise InputError(f"states must change from frame to frame, channels {still} do not")
@@ -192,7 +200,8 @@ class Surrogate(torch.nn.Module):
 
         Checks the shape of u too. Raises and warns as `step` does.
         """
-        condition = {} if condition is None else condition
+        check_tensor("u", u, finite=False)
+        condition = check_names("condition", condition)
         if not self.fitted:
             raise InputError(
                 "the surrogate's scale was not measured: call fit_scale(states) or train it first"
@@ -221,16 +230,19 @@ class Surrogate(torch.nn.Module):
 
         What is a condition may differ. length, points: for each axis, or one for all.
         """
-        found = {"spacing": _first(length) / _first(points), "time_step": time_step}
+        found = {"spacing": _first("length", length) / _first("points", points)}
+        if time_step is not None:
+            found["time_step"] = _first("time_step", time_step)
         for name, own in (("spacing", self.spacing), ("time_step", self.time_step)):
-            value = found[name]
-            if name in self.conditions or value is None:
+            if name in self.conditions or name not in found:
                 continue
-            off = (torch.as_tensor(value, dtype=torch.float64) - own).abs().max()
-            if not float(off) <= 1e-6 * own:
+            value = found[name].flatten()
+            off = (value - own).abs()
+            if not float(off.max()) <= ROOM * own:
                 raise InputError(
-                    f"{name} must be {own:.6g}, as the surrogate was trained, got {value}; make it "
-                    "one of its conditions to train over a range"
+                    f"{name} must be {own:.6g}, as the surrogate was trained, got "
+                    f"{float(value[off.argmax()]):.6g}; make it one of its conditions to train "
+                    "over a range"
                 )
 
     @property
@@ -318,9 +330,11 @@ class Surrogate(torch.nn.Module):
                 raise InputError(
                     f"condition must have the names {sorted(self.conditions)}, got {name!r}"
                 )
-            spacing = value if name == "spacing" else self.spacing
-            time_step = value if name == "time_step" else None
-            self.check_grid(spacing, 1, time_step)
+            self.check_grid(
+                value if name == "spacing" else self.spacing,
+                1,
+                value if name == "time_step" else self.time_step,
+            )
 
     def each(self, of_channels: Tensor, like: Tensor) -> Tensor:
         """Values (C,) of the channels, ready to be multiplied with fields."""
@@ -341,7 +355,7 @@ def _spread(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (C,) over all (frames, C, *space)."""
     count, mean, square = 0, torch.zeros(()), torch.zeros(())
     for part in parts:  # a trajectory at a time: all differences at once would double the data
-        values = part.movedim(1, 0).flatten(1)
+        values = part.movedim(1, 0).flatten(1).double()
         own, size = values.mean(1), values.shape[1]
         apart = own - mean.to(own)
         total = count + size
@@ -357,19 +371,23 @@ def _fits(u: Tensor, sizes: Sequence[int | None]) -> bool:
 
 
 def _positive(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        value = float(as_tensor(name, value, "a number", dtype=torch.float64))
-    if not 0 < value < math.inf:
-        raise InputError(f"{name} must be above 0, got {value}")
-    return float(value)
+    value = check_number(name, value, "a number above 0")
+    if not value > 0:
+        raise InputError(f"{name} must be a number above 0, got {value}")
+    return value
 
 
 def _for_each_axis(name: str, value: Any, dimension: int) -> tuple[Any, ...]:
-    values = (value,) * dimension if isinstance(value, int | float) else tuple(value)
+    values = tuple(value) if isinstance(value, list | tuple) else (value,) * dimension
     if len(values) != dimension:
         raise InputError(f"{name} must be a number or {dimension} numbers, got {value!r}")
     return values
 
 
-def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, Sequence) else value
+def _first(name: str, value: Any) -> Tensor:
+    """Of the first axis, where there is one value for each."""
+    value = value[0] if isinstance(value, list | tuple) and value else value
+    found = as_tensor(name, value, "a number for each axis", dtype=torch.float64)
+    if not found.numel():
+        raise InputError(f"{name} must be a number for each axis, got {value!r}")
+    return found

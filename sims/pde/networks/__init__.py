@@ -8,6 +8,7 @@ is trained on. level: (B,) between 0 and 1, how far a refinement has come. Retur
 """
 
 from sims.pde.networks.fourier import FourierNet
+from sims.pde.networks.local import LocalNet
 from sims.pde.networks.unet import UNet
 
-__all__ = ["FourierNet", "UNet"]
+__all__ = ["FourierNet", "LocalNet", "UNet"]

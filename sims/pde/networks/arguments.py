@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
-from geomopt.errors import InputError
+from geomopt.errors import InputError, as_tensor
 
 
 def check_count(name: str, value: object, least: int = 1) -> int:
@@ -19,6 +22,14 @@ def check_counts(name: str, value: object, meaning: str) -> tuple[int, ...]:
     if not isinstance(value, list | tuple) or not value:
         raise InputError(f"{name} must be {meaning}, got {value!r}")
     return tuple(check_count(name, each) for each in value)
+
+
+def check_number(name: str, value: object, meaning: str = "a finite number") -> float:
+    """Return the value as a float if it is a finite number, or a tensor that holds one."""
+    found = as_tensor(name, value, meaning, dtype=torch.float64).detach()
+    if found.numel() != 1 or not math.isfinite(float(found)):
+        raise InputError(f"{name} must be {meaning}, got {value!r}")
+    return float(found)
 
 
 def check_flag(name: str, value: object) -> bool:

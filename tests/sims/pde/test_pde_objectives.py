@@ -247,6 +247,12 @@ def test_arguments_that_cannot_be():
         Batch(waves(), {"drag": torch.ones(3)})
     with pytest.raises(InputError, match="model must be a Refiner"):
         refine(model(), Batch(waves()))
+    with pytest.raises(InputError, match="model must be a surrogate, got Conv1d"):
+        one_step(torch.nn.Conv1d(1, 1, 1), Batch(waves()))
+    with pytest.raises(InputError, match="batch must be a Batch, got Tensor"):
+        one_step(model(), waves())
+    with pytest.raises(InputError, match=r"generator must be a torch\.Generator or None, got 0"):
+        refine(refiner(), Batch(waves()), 0)
     for make, said in (
         (lambda: unrolled(0), "steps must be an integer of at least 1"),
         (lambda: pushforward(True), "steps must be an integer of at least 1"),

@@ -163,6 +163,12 @@ def test_input_that_cannot_be():
         surrogate.step(u, {"viscosity": float("nan")})
     with pytest.raises(InputError, match="a number or values"):
         surrogate.step(u, {"viscosity": "thick"})
+    with pytest.raises(InputError, match="condition must map names to values, got 1"):
+        surrogate.step(u, 1)
+    with pytest.raises(InputError, match="u must be a torch tensor, got list"):
+        surrogate.increment([1.0])
+    with pytest.raises(InputError, match="length must be a number for each axis"):
+        surrogate.check_grid([], 16)
     with pytest.raises(InputError, match="scale was not measured"):
         OneStep(net(), **DATA).step(u)
     for states, said in (
@@ -181,10 +187,13 @@ def test_surrogates_that_cannot_be():
         (net(leveled=True), {}, "leveled=False"),
         (UNet(2), {"points": (16, 16), "channels": 2}, "channels_in=2"),
         (UNet(1, widths=(4, 4, 4)), {"points": 6}, "multiples of the stride 4"),
-        (net(), {"time_step": -1.0}, "time_step must be above 0"),
-        (net(), {"length": 0.0}, "length must be above 0"),
+        (net(), {"time_step": -1.0}, "time_step must be a number above 0"),
+        (net(), {"length": 0.0}, "length must be a number above 0"),
         (net(), {"points": (16, 16)}, "points must be a number or 1 numbers"),
         (net(), {"conditions": {"viscosity": (2.0, 1.0)}}, "lowest, highest"),
+        (net(), {"conditions": ["viscosity"]}, "conditions must map names"),
+        (net(), {"length": "long"}, "length must be a number above 0"),
+        (net(), {"points": None}, "points must be an integer"),
         (torch.sin, {}, "network must be a torch module"),
     ):
         with pytest.raises(InputError, match=said):
