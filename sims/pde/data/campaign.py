@@ -91,6 +91,11 @@ class Campaign:
             stepper = self.stepper(**values)
         if self.substeps is not None:
             return stepper, self.substeps
+        if _many(stepper.time_step):
+            raise InputError(
+                "stepper must have one time_step, or frame_time be a range with substeps, got "
+                f"{stepper.time_step}"
+            )
         frame_time, time_step = self.frame_times()[0], float(stepper.time_step)
         steps = round(frame_time / time_step)
         if steps < 1 or abs(steps * time_step - frame_time) > 1e-9 * frame_time:
@@ -132,7 +137,8 @@ class Campaign:
         that was drawn.
         """
         known: dict[str, Tensor] = {}
-        for name, value in {**solver.parameters, **drawn}.items():
+        own = {"length": solver.length} if _many(solver.length) else {}
+        for name, value in {**solver.parameters, **own, **drawn}.items():
             values = torch.as_tensor(value, dtype=torch.float64).detach().cpu()
             known[name] = values.expand(count)
         return known
@@ -144,6 +150,11 @@ class Campaign:
         length = parameters.pop("length", solver.length)
         equation = type(solver).__name__
         return Trajectories(states, frame_time, length, parameters, equation=equation)
+
+
+def _many(value: Any) -> bool:
+    """Whether each trajectory has its own."""
+    return isinstance(value, Tensor) and value.numel() > 1
 
 
 def _checked(u: Tensor, stepper: Any) -> Tensor:

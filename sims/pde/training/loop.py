@@ -90,7 +90,8 @@ def train(
     check_count("save_every", save_every)
     check_count("look_every", look_every)
     training = _Training(surrogate, source, settings or TrainingSettings(), objective, generator)
-    training.validation = validation
+    if validation is not None:
+        training.judge_on(validation)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
         files.check_writable(path)
@@ -154,16 +155,14 @@ class _Training:
         self.validation: Trajectories | None = None
         self.pending: list[Tensor] = []
         self.window = [0.0, 0]  # sum and count of losses since the last look
-        self.average = Average(surrogate, settings.average)
+        self.average: Average  # of the first weights, so once the scale is known
         self.mark = time.process_time()
 
     def begin(self) -> None:
         """What the data say before the first step: scale, ranges, and the price of a step."""
         surrogate, settings = self.surrogate, self.settings
         ranges = self.source.ranges(settings.stride)
-        kind = torch.float64
-        time_step, spacing = (torch.tensor(ranges[n], dtype=kind) for n in OF_THE_GRID)
-        surrogate.check_grid(spacing, 1, time_step)
+        self._check_grid(ranges)
         if not surrogate.fitted:  # weights that were trained hold for their own scale and ranges
             surrogate.conditions = {name: ranges[name] for name in self._known(ranges)}
             surrogate.fit_scale(self.source.sample(settings.stride))
@@ -174,6 +173,11 @@ class _Training:
         self.generator.set_state(state)
         self.record.flop_per_step = 3 * flop * settings.batch
         surrogate.train()
+
+    def judge_on(self, validation: Trajectories) -> None:
+        """Take validation data that fit."""
+        self._check_grid(validation.ranges(self.settings.stride))
+        self.validation = validation
 
     def share(self) -> float:
         """Of the budget that is spent."""
@@ -251,6 +255,11 @@ class _Training:
                 f"source must tell the surrogate's conditions {missing}, it has {sorted(condition)}"
             )
         return list(self.surrogate.conditions)
+
+    def _check_grid(self, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """Raise InputError for data of another time step or spacing than the surrogate's."""
+        time_step, spacing = (torch.tensor(ranges[n], dtype=torch.float64) for n in OF_THE_GRID)
+        self.surrogate.check_grid(spacing, 1, time_step)
 
     def _moved(self, batch: Batch) -> Batch:
         device, dtype = self.first.device, self.surrogate.dtype

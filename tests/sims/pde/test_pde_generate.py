@@ -71,6 +71,14 @@ def test_values_are_drawn_for_each_trajectory_and_told():
     assert float(error.abs().max()) < 1e-10  # chaos lets rounding grow, over two steps hardly
 
 
+def test_a_solver_with_a_box_for_each_trajectory_is_solved_in_its_batches():
+    sides = torch.tensor([20.0, 22.0, 24.0], dtype=torch.float64)
+    data = made(6, stepper=KS(length=sides, time_step=0.1), batch=3)
+    assert torch.equal(data.length, sides.repeat(2))
+    with pytest.raises(InputError, match="one time_step, or frame_time be a range"):
+        made(2, stepper=KS(length=22.0, time_step=torch.tensor([0.1, 0.2])))
+
+
 def test_frames_are_kept_in_another_dtype_and_on_fewer_points():
     fine = made()
     data = made(points=16, dtype=torch.float32)

@@ -52,9 +52,9 @@ def data():
 
 def stream():
     campaign = Campaign(
-        KuramotoSivashinsky(22.0, POINTS, 0.2), random_waves, 0.8, 4.0, dtype=torch.float32
+        KuramotoSivashinsky(22.0, POINTS, 0.2), random_waves, 0.4, 4.0, dtype=torch.float32
     )
-    return Stream(campaign, frames=2, capacity=64, watermark=16, batch=8, windows=5)
+    return Stream(campaign, frames=4, capacity=64, watermark=16, batch=8, windows=5)
 
 
 def untrained(seed=0, width=4, **options):
@@ -124,28 +124,27 @@ def test_the_same_numbers_give_the_same_weights(data):
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("kind", ["file", "stream", "refiner"])
+@pytest.mark.parametrize("kind", ["file", "stream", "refiner", "adamw"])
 def test_a_training_that_was_killed_ends_with_the_same_bits(tmp_path, data, kind):
     def setting():
         source = stream() if kind == "stream" else data
-        settings = replace(QUICK, stride=1) if kind == "stream" else QUICK
         if kind != "refiner":
-            return untrained(), source, settings, one_step
+            return untrained(), source, one_step
         torch.manual_seed(0)
         network = UNet(channels_in=2, widths=(4, 4), leveled=True)
         model = Refiner(network, time_step=0.8, length=22.0, points=POINTS, levels=2)
-        return model, source, settings, refine
+        return model, source, refine
 
     def kill(record):
         if record.steps == 20:
             raise Killed
 
     def run(**options):
-        model, source, settings, objective = setting()
+        model, source, objective = setting()
         return train(
             model,
             source,
-            settings,
+            replace(QUICK, optimizer="adamw" if kind == "adamw" else "soap"),
             objective=objective,
             generator=numbers(),
             validation=data,
@@ -336,17 +335,20 @@ def test_bad_settings_are_named(options, what):
 
 
 def test_data_that_do_not_fit_are_named(data):
-    def run(model=None, source=data, settings=QUICK, objective=one_step, generator=None):
+    def run(model=None, source=data, settings=QUICK, objective=one_step, **options):
         return train(
             model or untrained(),
             source,
             settings,
             objective=objective,
-            generator=generator or numbers(),
+            generator=numbers(),
+            **options,
         )
 
     with pytest.raises(InputError, match=r"time_step must be 0\.8"):
         run(settings=replace(QUICK, stride=1))
+    with pytest.raises(InputError, match=r"time_step must be 0\.8"):
+        run(validation=data.part(slice(2), slice(None, None, 2)))
     with pytest.raises(InputError, match=r"spacing must be 1\.375"):
         run(source=replace(data, length=20.0))
     with pytest.raises(InputError, match=r"source must tell the surrogate's conditions \['drag'\]"):
