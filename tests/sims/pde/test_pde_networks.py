@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck
 
 from geomopt.errors import InputError
-from sims.pde.networks import FourierNet, UNet
+from sims.pde.networks import FourierNet, LocalNet, UNet
 from sims.pde.networks.conditioning import sinusoids
 from sims.pde.networks.periodic import PeriodicConvolution, pad_periodic, refined
 
@@ -40,8 +40,12 @@ def fourier(dimension, **options):
     return FourierNet(dimension, 2, 1, width=6, modes=2, layers=2, **options)
 
 
+def local(dimension, **options):
+    return LocalNet(dimension, 2, 1, width=4, blocks=1, kernel=3, **options)
+
+
 @pytest.mark.parametrize("dimension", [1, 2, 3])
-@pytest.mark.parametrize("make", [unet, fourier])
+@pytest.mark.parametrize("make", [unet, fourier, local])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_networks_commute_with_shifts_over_the_seam(dimension, make, dtype):
     network = stirred(make(dimension, conditions=1, leveled=True)).to(dtype)
@@ -80,7 +84,7 @@ def test_a_shift_by_less_than_the_stride_is_another_problem():
     assert apart.abs().max() > 1e-3  # so that the shifts above test something
 
 
-@pytest.mark.parametrize("make", [unet, fourier])
+@pytest.mark.parametrize("make", [unet, fourier, local])
 def test_untrained_networks_say_nothing(make):
     out = make(1)(torch.randn(2, 2, 32, generator=seeded()))
     assert out.shape == (2, 1, 32)
@@ -129,7 +133,7 @@ def test_sinusoids_tell_values_apart_and_stay_smooth():
     assert (features.diff(dim=0).norm(dim=1) / (1 / 8)).max() < 16 * 4  # fastest angle, 16 of them
 
 
-@pytest.mark.parametrize("make", [unet, fourier])
+@pytest.mark.parametrize("make", [unet, fourier, local])
 def test_gradients_in_fields_and_conditions(make):
     network = stirred(make(1, conditions=2, leveled=True)).double().requires_grad_(False)
     fields = torch.randn(1, 2, 8, generator=seeded()).double().requires_grad_()
@@ -139,18 +143,48 @@ def test_gradients_in_fields_and_conditions(make):
 
 
 def test_settings_make_the_same_network():
-    for network in (unet(2, attention=True, conditions=1), fourier(2, leveled=True)):
+    for network in (
+        unet(2, attention=True, conditions=1),
+        fourier(2, leveled=True),
+        local(2, conditions=1),
+    ):
         again = type(network)(**network.settings)
         again.load_state_dict(network.state_dict())
         assert again.settings == network.settings
 
 
-@pytest.mark.parametrize("make", [unet, fourier])
+@pytest.mark.parametrize("make", [unet, fourier, local])
 def test_compiles_as_one_graph(make):
     network = stirred(make(1, conditions=1, leveled=True))
     graph = torch.compile(network, backend="eager", fullgraph=True)
     given = torch.randn(2, 2, 32, generator=seeded()), torch.rand(2, 1), torch.rand(2)
     torch.testing.assert_close(graph(*given), network(*given))
+
+
+def test_a_local_network_sees_its_neighbourhood_alone():
+    network = stirred(LocalNet(1, 1, 1, width=4, blocks=2, kernel=5)).double()
+    u = torch.randn(1, 1, 64, generator=seeded(), dtype=torch.float64)
+    moved = u.clone()
+    moved[..., 32] += 1
+    apart = (network(moved) - network(u))[0, 0].nonzero().flatten() - 32
+    assert (apart.min(), apart.max()) == (-12, 12)  # (2 blocks + 2) (kernel - 1) / 2
+
+
+def test_a_local_network_can_square_exactly():
+    network = LocalNet(1, 1, 1, width=2, blocks=1, kernel=1).double().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.zero_()
+    block = network.blocks[0]
+    for layer, out, into in (
+        (network.stem, 0, 0),
+        (block.factors, 0, 0),  # the first factor, channel 0
+        (block.factors, 2, 0),  # the second factor, channel 0
+        (block.out, 1, 0),
+        (network.head, 0, 1),
+    ):
+        layer.convolution.weight[out, into] = 1.0
+    u = torch.randn(1, 1, 8, generator=seeded(), dtype=torch.float64)
+    assert torch.equal(network(u), u * u)
 
 
 def test_no_module_of_torch_is_changed():
@@ -167,6 +201,8 @@ def test_arguments_that_cannot_be():
         UNet(1, widths=8)
     with pytest.raises(InputError, match="modes must be a number or 2 numbers"):
         FourierNet(2, modes=(3,))
+    with pytest.raises(InputError, match="kernel must be an odd number of points, got 4"):
+        LocalNet(1, kernel=4)
     with pytest.raises(InputError, match="multiples of 4 points"):
         unet(1)(torch.zeros(1, 2, 30))
     with pytest.raises(
