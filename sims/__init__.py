@@ -1,7 +1,6 @@
 """Physics and its surrogates, written on `geomopt` and `optimizers`: thin shells, room acoustics,
 partial differential equations.
 
-`thin_shell` is there, the others follow. A simulator is a folder of its own: constants in a frozen
-model, what changes in a state, and the verbs `initial_state()`, `step(state, control)` and
-`rollout(...)`.
+A simulator is a folder of its own: `thin_shell`, `acoustics`, `pde`. Constants are in a frozen model,
+what changes is in a state, and the verbs are `step`, `simulate` and `rollout`.
 """

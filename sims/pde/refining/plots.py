@@ -11,6 +11,7 @@ from torch import Tensor
 from geomopt.runs.pictures import COLOURS, panels, plot, save
 
 WIDE = (7.4, 3.6)
+ROUNDING = 1e-15  # of the largest energy: what is below is not shown
 
 
 def draw_space_time(
@@ -23,7 +24,9 @@ def draw_space_time(
     names = list(states)
     truth = states[names[0]].double().numpy()
     largest = float(np.abs(truth).max())
-    figure, axes = panels(2, len(names), (2.9 * len(names), 6.2), sharex=True, sharey=True)
+    compared = len(names) > 1
+    size = (2.9 * len(names) + 0.8, 6.2 if compared else 4.2)
+    figure, axes = panels(1 + compared, len(names), size, sharex=True, sharey=True)
     figure.suptitle(title, fontsize=11)
     for column, name in enumerate(names):
         field = states[name].double().numpy()
@@ -43,11 +46,11 @@ def draw_space_time(
             at.set_title(name if row == 0 else f"{name}, difference", fontsize=9)
     for at in axes[:, 0]:
         at.set_ylabel("time [s]")
-    for at in axes[1]:
+    for at in (*axes[-1], axes[0, 0]):
         at.set_xlabel("place")
-    axes[1, 0].set_visible(False)
-    axes[0, 0].set_xlabel("place")
-    axes[0, 0].tick_params(labelbottom=True)
+        at.tick_params(labelbottom=True)
+    if compared:
+        axes[1, 0].set_visible(False)
     figure.colorbar(drawn, ax=axes, shrink=0.6)
     save(figure, path)
 
@@ -108,6 +111,8 @@ def draw_spectra(
             lw=1.4,
             label=name,
         )
+    most = max(float(energy.max()) for energy in spectra.values())
+    axes.set_ylim(bottom=ROUNDING * most, top=3 * most)
     axes.legend(fontsize=8)
     save(figure, path)
 
