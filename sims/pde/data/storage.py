@@ -87,14 +87,13 @@ def load(
         raise InputError(f"there is no file {path}")
     try:
         arrays, attributes = _read(path, kind, trajectories, frames)
-    except (BackendUnavailable, InputError):
-        raise
-    except Exception as error:  # damaged files raise errors of many kinds
-        raise InputError(f"{path} is damaged or no file of trajectories: {error}") from None
-    try:
         return _made_of(arrays, attributes, frames.step or 1)
+    except BackendUnavailable:
+        raise
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    except Exception as error:  # damaged files raise errors of many kinds
+        raise InputError(f"{path} is damaged or no file of trajectories: {error}") from None
 
 
 def _kind(path: Path) -> str:
@@ -169,13 +168,13 @@ def _read(
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         attributes = {name: a.item() for name, a in arrays.items() if a.ndim == 0}
-        return _cut(path, arrays, attributes, trajectories, frames)
+        return _cut(arrays, attributes, trajectories, frames)
     if kind == ".zarr":
         root = _package("zarr").open_group(path, mode="r")
         attributes = dict(root.attrs)
-        return _cut(path, _members(root), attributes, trajectories, frames)
+        return _cut(_members(root), attributes, trajectories, frames)
     with _package("h5py").File(path, "r") as file:
-        return _cut(path, _members(file), dict(file.attrs), trajectories, frames)
+        return _cut(_members(file), dict(file.attrs), trajectories, frames)
 
 
 def _members(root: Any) -> dict[str, Any]:
@@ -186,21 +185,18 @@ def _members(root: Any) -> dict[str, Any]:
 
 
 def _cut(
-    path: Path,
     arrays: Mapping[str, Any],
     attributes: dict[str, Any],
     trajectories: slice,
     frames: slice,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if attributes.get("format") != FORMAT:
-        raise InputError(f"{path} is no file of trajectories: it has no format {FORMAT!r}")
+        raise InputError(f"no file of trajectories, it has no format {FORMAT!r}")
     if int(attributes.get("version", 0)) != VERSION:
-        raise InputError(
-            f"{path} has layout {attributes.get('version')}, this release reads {VERSION}"
-        )
+        raise InputError(f"its layout is {attributes.get('version')}, this release reads {VERSION}")
     missing = [name for name in ARRAYS if name not in arrays]
     if missing:
-        raise InputError(f"{path} has no {', '.join(missing)}")
+        raise InputError(f"it has no {', '.join(missing)}")
     found = {"states": np.asarray(arrays["states"][trajectories, frames])}
     count = arrays["states"].shape[0]
     for name, values in arrays.items():
@@ -208,7 +204,14 @@ def _cut(
             whole = np.asarray(values[...])
             per_trajectory = len(whole) == count and (count > 1 or name not in ARRAYS)
             found[name] = whole[trajectories] if per_trajectory else whole
-    return found, attributes
+    return {name: _native(name, values) for name, values in found.items()}, attributes
+
+
+def _native(name: str, values: np.ndarray) -> np.ndarray:
+    """Numbers as torch takes them: other programs may have written another order of bytes."""
+    if values.dtype.kind not in "fiu" or values.dtype.itemsize > 8:
+        raise InputError(f"{name} must be numbers of at most 64 bits, got {values.dtype}")
+    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
 
 
 def _made_of(

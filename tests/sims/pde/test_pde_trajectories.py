@@ -159,11 +159,28 @@ def test_numbers_that_are_not_finite_are_counted_with_the_file(tmp_path):
     assert same(Trajectories.load(path, slice(1, None)), rich().part(slice(1, None)))
     del arrays["length"]
     np.savez(path, **arrays)
-    with pytest.raises(InputError, match="has no length"):
+    with pytest.raises(InputError, match=r"data.npz: it has no length"):
+        Trajectories.load(path)
+    np.savez(path, **{**arrays, "length": np.array([["long"]])})
+    with pytest.raises(InputError, match="length must be numbers of at most 64 bits, got <U4"):
+        Trajectories.load(path)
+    np.savez(path, **{**arrays, "length": np.array([[1.0]]), "version": 2})
+    with pytest.raises(InputError, match="its layout is 2, this release reads 1"):
         Trajectories.load(path)
     np.savez(path, states=arrays["states"])
     with pytest.raises(InputError, match="no file of trajectories"):
         Trajectories.load(path)
+
+
+def test_another_order_of_bytes_is_read(tmp_path):
+    path = tmp_path / "data.npz"
+    rich().save(path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    for name in ("states", "length"):
+        arrays[name] = arrays[name].astype(">f8")
+    np.savez(path, **arrays)
+    assert same(Trajectories.load(path), rich())
 
 
 def test_other_suffixes_foreign_folders_and_missing_packages(tmp_path, monkeypatch):
