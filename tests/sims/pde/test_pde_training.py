@@ -363,6 +363,22 @@ def test_data_that_do_not_fit_are_named(data):
         run(untrained().requires_grad_(False))
 
 
+def test_networks_are_compiled_while_they_are_trained(data, monkeypatch):
+    compiled = []
+
+    def compile_in_place(self):
+        compiled.append(self)
+        self._compiled_call_impl = self._call_impl
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_in_place)
+    settings = replace(QUICK, compile=True)
+    model = train(untrained(), data, settings, objective=one_step, generator=numbers())
+    assert compiled == [model.network]
+    assert model.network._compiled_call_impl is None  # so that it can be copied and sent away
+    plain = train(untrained(), data, QUICK, objective=one_step, generator=numbers())
+    assert torch.equal(weights(model), weights(plain))
+
+
 def test_a_trained_surrogate_keeps_its_scale_when_it_is_trained_further(data):
     model = train(untrained(), data, QUICK, objective=one_step, generator=numbers())
     scale = model.scale.clone()
