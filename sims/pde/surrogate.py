@@ -25,6 +25,7 @@ from sims.pde.networks.arguments import check_count, check_number
 from sims.pde.saved import differences, read
 
 OF_THE_GRID = ("time_step", "spacing")  # conditions that the surrogate has a value for itself
+NETWORKS_OF = ("network", "fine")  # arguments that are networks, of which a file tells how to make
 MOST = 10.0  # times the largest value that was met: a rollout beyond it has diverged
 
 
@@ -295,6 +296,7 @@ class Surrogate(torch.nn.Module):
         networks = {
             name: {"kind": type(net).__name__, "settings": getattr(net, "settings", None)}
             for name, net in self.named_children()
+            if name in NETWORKS_OF
         }
         settings = {**self.settings(), "conditions": list(self.conditions)}
         return {"kind": type(self).__name__, "settings": settings, "networks": networks}
