@@ -153,10 +153,11 @@ class _Training:
         self.scaler = torch.amp.GradScaler(self.first.device.type, enabled=half)
         self.record = TrainingRecord(parameters=parameter_count(surrogate))
         self.validation: Trajectories | None = None
+        self.drawn: Batch | None = None
         self.pending: list[Tensor] = []
         self.window = [0.0, 0]  # sum and count of losses since the last look
         self.average: Average  # of the first weights, so once the scale is known
-        self.mark = time.process_time()
+        self.mark = _clocks()
 
     def begin(self) -> None:
         """What the data say before the first step: scale, ranges, and the price of a step."""
@@ -167,8 +168,10 @@ class _Training:
             surrogate.conditions = {name: ranges[name] for name in self._known(ranges)}
             surrogate.fit_scale(self.source.sample(settings.stride))
         self.average = Average(surrogate, settings.average)
+        # the batch of the first step, as a live source counts what was drawn as used
+        batch = self.drawn = self._draw(settings.batch)
+        one = Batch(batch.states[:1], {name: v[:1] for name, v in batch.condition.items()})
         state = self.generator.get_state()
-        one = self._draw(1)
         flop = forward_flop(lambda: self.objective(surrogate, one, self.generator))
         self.generator.set_state(state)
         self.record.flop_per_step = 3 * flop * settings.batch
@@ -192,7 +195,8 @@ class _Training:
         """One step of the optimizer."""
         record, settings = self.record, self.settings
         rules.set_rate(self.optimizer, settings.rate_at(record.steps, self.share()))
-        batch = self._draw(settings.batch)
+        batch = self.drawn or self._draw(settings.batch)
+        self.drawn = None
         precision = PRECISIONS.get(settings.precision or "")
         device = self.first.device.type
         with torch.autocast(device, precision, enabled=precision is not None):
@@ -207,8 +211,9 @@ class _Training:
         self.pending.append(loss.detach())
         record.steps += 1
         record.flop += record.flop_per_step
-        now = time.process_time()
-        record.seconds, self.mark = record.seconds + now - self.mark, now
+        before, self.mark = self.mark, _clocks()
+        record.seconds += self.mark[0] - before[0]
+        record.elapsed += self.mark[1] - before[1]
 
     def flush(self) -> None:
         """Look at the losses since the last time. Raises LossNotFinite where one is not finite."""
@@ -327,4 +332,9 @@ class _Training:
         self.record = TrainingRecord(**kept["record"])
         self.window = list(kept["window"])
         self.surrogate.train()
-        self.mark = time.process_time()
+        self.mark = _clocks()
+
+
+def _clocks() -> tuple[float, float]:
+    """Processor time and time of day, from any beginning [s]."""
+    return time.process_time(), time.monotonic()

@@ -15,16 +15,18 @@ class TrainingRecord:
     """What a training did and cost.
 
     parameters: numbers that were learned, complex ones counted twice. seconds: of processor time,
-    over all resumptions. flop: of the training, three times those of the objective's forward pass,
-    which is counted once, for each window of a batch; convolutions and matrix products only, so
-    without Fourier transforms. at, loss: step numbers and the mean loss over the steps since the
-    one before. judged: step number and one-step error of the averaged model on the validation data,
-    relative to their root mean square.
+    elapsed: of time that went by, which on CUDA is the price; over all resumptions. flop: of the
+    training, three times those of the objective's forward pass, which is counted once, for each
+    window of a batch; convolutions and matrix products only, so without Fourier transforms. at,
+    loss: step numbers and the mean loss over the steps since the one before. judged: step number
+    and one-step error of the averaged model on the validation data, relative to their root mean
+    square.
     """
 
     parameters: int = 0
     steps: int = 0
     seconds: float = 0.0
+    elapsed: float = 0.0
     flop: float = 0.0
     flop_per_step: float = 0.0
     at: list[int] = field(default_factory=list)

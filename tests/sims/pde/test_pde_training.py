@@ -1,6 +1,5 @@
 """Training: what is learned, what it costs, and that it goes on after a kill as if nothing was."""
 
-import itertools
 from dataclasses import replace
 
 import pytest
@@ -15,7 +14,6 @@ from sims.pde.spectral.initial import random_waves
 from sims.pde.spectral.kuramoto_sivashinsky import KuramotoSivashinsky
 from sims.pde.surrogate import OneStep
 from sims.pde.training import LossNotFinite, TrainingSettings, train
-from sims.pde.training.average import Average
 
 POINTS = 16
 QUICK = TrainingSettings(steps=30, batch=8, stride=2, warmup=5)
@@ -191,8 +189,25 @@ def test_scale_ranges_and_costs_are_told(data):
     assert [step for step, _ in model.record.judged] == [10, 20, 30]
     assert model.record.parameters == model.parameter_count()
     assert model.record.seconds > 0
+    assert model.record.elapsed > 0
     assert not model.training
     assert not model.warned
+
+
+def test_every_window_that_a_live_source_counts_as_used_was_trained_on():
+    source, seen = stream(), []
+
+    def loss(model, batch, generator):
+        seen.append(len(batch.states))
+        return one_step(model, batch, generator)
+
+    train(untrained(), source, QUICK, objective=loss, generator=numbers())
+    assert seen == [1] + [8] * 30  # the first counts operations, on a part of the first batch
+    used = source.reservoir.received - int(
+        (source.reservoir.uses[: source.reservoir.held] == 0).sum()
+    )
+    assert used <= 8 * 30
+    assert int(source.reservoir.uses.sum()) <= 8 * 30
 
 
 def test_flop_are_three_forward_passes_for_each_window(data):
@@ -200,27 +215,6 @@ def test_flop_are_three_forward_passes_for_each_window(data):
     train(model, data, QUICK, objective=one_step, generator=numbers())
     # a filter of 3 taps on 16 points: 48 products and sums
     assert model.record.flop == 30 * 3 * 8 * 2 * 48
-
-
-def test_the_average_covers_parameters_and_buffers_by_its_formula():
-    module = torch.nn.BatchNorm1d(2, dtype=torch.float64)
-    average = Average(module, 0.5)
-    wanted = {name: value.clone() for name, value in module.state_dict().items()}
-    for step in range(1, 8):
-        for value in module.state_dict().values():
-            value += 1
-        average.update(module)
-        decay = min(0.5, (1 + step) / (10 + step))
-        for name, value in module.state_dict().items():
-            kept = wanted[name] * decay + value * (1 - decay)
-            wanted[name] = kept if value.is_floating_point() else value.clone()
-    own = {name: value.clone() for name, value in module.state_dict().items()}
-    with average.in_place(module):
-        for name, value in module.state_dict().items():
-            assert torch.allclose(value, wanted[name], rtol=1e-14)
-    assert all(torch.equal(value, own[name]) for name, value in module.state_dict().items())
-    average.copy_to(module)
-    assert torch.allclose(module.running_mean, wanted["running_mean"], rtol=1e-14)
 
 
 def test_without_an_average_the_last_weights_are_returned(data):
@@ -237,17 +231,6 @@ def test_without_an_average_the_last_weights_are_returned(data):
     assert all(
         torch.allclose(a, b, atol=1e-4) for a, b in zip(model.parameters(), last, strict=True)
     )
-
-
-def test_rates_rise_and_fall_as_a_cosine():
-    settings = TrainingSettings(steps=100, warmup=20, rate=1.0, last_rate=0.1)
-    rates = [settings.rate_at(step, step / 100) for step in range(101)]
-    assert rates[0] == pytest.approx(1 / 21)
-    assert rates[19] == pytest.approx(20 / 21)
-    assert rates[20] == pytest.approx(1.0)
-    assert rates[60] == pytest.approx(0.55)
-    assert rates[100] == pytest.approx(0.1)
-    assert all(before > after for before, after in itertools.pairwise(rates[20:]))
 
 
 def test_a_budget_of_seconds_ends_a_training(data):
@@ -312,26 +295,6 @@ def test_a_checkpoint_of_another_training_says_what_differs(tmp_path, data):
     torch.save({"identity": {}, "last": None}, path)
     with pytest.raises(InputError, match="no training of a surrogate"):
         run()
-
-
-@pytest.mark.parametrize(
-    ("options", "what"),
-    [
-        ({"steps": 0}, "steps must be an integer of at least 1"),
-        ({"frames": 1}, "frames must be an integer of at least 2"),
-        ({"rate": 0.0}, r"rate must be in \(0"),
-        ({"rate": float("nan")}, "rate must be in"),
-        ({"rate": 0.5, "last_rate": 1.0}, r"last_rate must be in \[0.0, 0.5\], got 1.0"),
-        ({"average": 1.0}, r"average must be in \[0.0, 1.0\)"),
-        ({"clip": -1.0}, "clip must be in"),
-        ({"seconds": 0}, "seconds must be in"),
-        ({"betas": (0.9, 1.0)}, "betas must be two numbers"),
-        ({"precision": "float8"}, "precision must be None, bfloat16 or float16"),
-    ],
-)
-def test_bad_settings_are_named(options, what):
-    with pytest.raises(InputError, match=what):
-        TrainingSettings(**options)
 
 
 def test_data_that_do_not_fit_are_named(data):
