@@ -114,6 +114,17 @@ def test_frame_times_that_differ_are_averaged_in_seconds():
     assert alike.each.tolist() == one.each.tolist()
 
 
+def test_where_the_fields_are_does_not_matter(device):
+    u, v = drawn(3, 4, 1, 16), drawn(3, 4, 1, 16, seed=1)
+    steps = torch.tensor([0.5, 0.7, 0.9])
+    here = correlation_time(u, u + 0.1 * v, steps)
+    there = correlation_time(u.to(device), (u + 0.1 * v).to(device), steps.to(device))
+    assert there.of_mean == here.of_mean
+    assert there.each.device.type == device.type
+    found = band_errors(u[:, 0].to(device), v[:, 0].to(device), edges=[(1, 3)])
+    assert found.bands == pytest.approx(band_errors(u[:, 0], v[:, 0], edges=[(1, 3)]).bands)
+
+
 def test_correlation_is_differentiable():
     u, v = drawn(1, 2, 1, 8).requires_grad_(), drawn(1, 2, 1, 8, seed=1)
     assert torch.autograd.gradcheck(lambda field: correlation(field, v), u)

@@ -59,6 +59,15 @@ def test_exponents_of_diffusion_are_its_rates(dtype):
     assert (found - wanted).abs().max() < DIFFERENCES
 
 
+def test_exponents_about_the_state_at_rest(device):
+    # u = 0 stays, and about it k^2 - k^4 holds for each wave, twice
+    stepper = KuramotoSivashinsky(length=22.0, points=16, time_step=1.0)
+    u = torch.zeros(2, 1, 16, dtype=F64, device=device)
+    found = lyapunov_spectrum(stepper, u, exponents=4, duration=100.0, transient=2000.0)
+    k = 2 * math.pi / 22.0 * torch.tensor([2.0, 2.0, 3.0, 3.0], dtype=F64)
+    assert (found.cpu() - (k**2 - k**4)).abs().max() < DIFFERENCES
+
+
 def test_the_mean_counts_unless_it_is_conserved():
     stepper = Linear()
     stepper.conserves_mean = False
