@@ -128,17 +128,18 @@ class Buffers:
     """Memory a step may overwrite, so that it asks for none.
 
     wide: the modes of a stage (B, C, *modes), zero beyond the kept columns, as a transform wants
-    them. stage: its kept columns, split into lanes or not. half, last, full: as in `etdrk4_step`.
+    them. stage: its kept columns, split into lanes or not. made: N, complex. half, last, full: as
+    in `etdrk4_step`.
     """
 
     def __init__(self, modes: Tensor, kept: int, *, split: bool):
         self.wide = modes
         stage = modes[..., :kept]
+        self.made = modes.new_empty(stage.shape)
         self.stage = lanes(stage) if split else stage
-        self.half, self.last, self.full = (
-            torch.empty(self.stage.shape, dtype=self.stage.dtype, device=modes.device)
-            for _ in range(3)
-        )
+        self.half, self.last, self.full = (modes.new_empty(stage.shape) for _ in range(3))
+        if split:
+            self.half, self.last, self.full = map(lanes, (self.half, self.last, self.full))
 
 
 def etdrk4_step(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import cmath
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -115,7 +115,7 @@ class Prepared:
                 stage = torch.view_as_complex(stage)
             made = equation.product(stage, factors)
             if multiplier is not None:
-                made = made * multiplier
+                made = torch.mul(made, multiplier, out=None if buffers is None else buffers.made)
             return lanes(made) if self.split else made
 
         return nonlinear
@@ -166,6 +166,6 @@ def _check_finite(u: Tensor, modes: Tensor) -> None:
     """Raise InputError unless `u` is finite: by its mean modes, which one bad value spoils."""
     if transforming():
         return  # values cannot be looked at
-    mean = modes.detach()[(..., *[0] * (u.ndim - 2))]
-    if not math.isfinite(float(torch.view_as_real(mean).sum())):
+    mean = modes.detach()[(..., *[0] * (u.ndim - 2))].sum().item()
+    if not cmath.isfinite(mean):
         check_tensor("u", u)

@@ -22,7 +22,7 @@ from sims.pde.spectral.marching import Prepared, march
 from sims.pde.spectral.tracking import wants_graph
 from sims.pde.spectral.transform import Transform
 
-CHUNK_BYTES = 1 << 18  # of one field per thread: all that a step works on then stays in the cache
+CHUNK_BYTES = 1 << 20  # of a field for each thread: what a step works on stays near the core
 
 
 class Stepper:
@@ -152,12 +152,11 @@ class Stepper:
         return [slice(start, start + count) for start in range(0, len(u), count)]
 
     def _check_field(self, u: Tensor) -> None:
+        """Raise InputError unless `u` has the shape and the precision of a field."""
         check_tensor("u", u, finite=False)
-        if not len(u):
-            raise InputError("u must hold at least one trajectory, got none")
         if u.dtype not in (torch.float32, torch.float64):
             raise InputError(f"u must be float32 or float64, got {u.dtype}")
-        if u.ndim != self.dimension + 2 or tuple(u.shape[2:]) != self.points:
+        if u.shape[2:] != self.points or u.ndim != self.dimension + 2:
             raise InputError(
                 f"u must have shape (batch, {self.channels}, *points), got {tuple(u.shape)}, the "
                 f"stepper has points={self.points}"
@@ -167,11 +166,11 @@ class Stepper:
                 f"u must have {self.channels} channel(s), got {tuple(u.shape)}, which has "
                 f"{u.shape[1]}"
             )
-        for name, value in {
-            "length": self.length,
-            "time_step": self.time_step,
-            **self.parameters,
-        }.items():
+        if not len(u):
+            raise InputError("u must hold at least one trajectory, got none")
+        check_batch("length", self.length, len(u))
+        check_batch("time_step", self.time_step, len(u))
+        for name, value in self.parameters.items():
             check_batch(name, value, len(u))
 
 
