@@ -128,15 +128,15 @@ class SpectralConvolution(torch.nn.Module):
         # transforms exist in single and double precision only
         with torch.autocast(x.device.type, enabled=False):
             wide = x if kind == torch.float64 else x.float()
-            spectrum = torch.fft.rfftn(wide, dim=axes).movedim(1, -1)  # (B, *modes, width)
+            spectrum = torch.fft.rfftn(wide, dim=axes).movedim((0, 1), (-2, -1))
             weight = torch.view_as_complex(self.weight.to(wide))
-            out = torch.zeros_like(spectrum)
+            out = torch.zeros_like(spectrum)  # (*modes, B, width): one product for all trajectories
             signs = itertools.product((False, True), repeat=len(space) - 1)
             for corner, negative in enumerate(signs):
-                at = (slice(None), *_corner(negative, self.modes, spectrum.shape[1:-1]))
-                low = spectrum[at]
-                out[at] = torch.matmul(low.unsqueeze(-2), weight[corner]).squeeze(-2)
-            return torch.fft.irfftn(out.movedim(-1, 1), s=space, dim=axes).to(kind)
+                at = _corner(negative, self.modes, spectrum.shape[:-2])
+                out[at] = spectrum[at] @ weight[corner]
+            out = out.movedim((-2, -1), (0, 1))
+            return torch.fft.irfftn(out, s=space, dim=axes).to(kind)
 
 
 def _corner(
