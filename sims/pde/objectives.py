@@ -146,7 +146,9 @@ def refine(model: Refiner, batch: Batch, generator: torch.Generator | None = Non
     Lippe et al. 2023, arXiv 2308.05732, algorithm 1. The target is noised and never the model's own
     output. With a network of its own for the levels from 1 on, both learn at once, each from the
     whole batch and with k from 1..K, and the loss is the sum; level 0 is left out where its weights
-    are frozen. Without levels it is `one_step`, and nothing is drawn.
+    are frozen. Noise that looks like an error follows, in training mode, that of level 0, and the
+    squares of its levels are weighted as in `ErrorSpectrum.loss`. Without levels it is `one_step`,
+    and nothing is drawn.
     """
     if not isinstance(model, Refiner):
         raise InputError(f"model must be a Refiner for refine, got {type(model).__name__}")
@@ -156,20 +158,27 @@ def refine(model: Refiner, batch: Batch, generator: torch.Generator | None = Non
     told = model.told(u, condition)
     seen, y = model.seen(u), model.target(u, following)
     shared = model.fine is None
+    loss = torch.zeros((), dtype=y.dtype, device=y.device)
+    learning = any(weight.requires_grad for weight in model.network.parameters())
+    if not shared and (learning or model.errors is not None):
+        error = model.first(seen, told) - y
+        loss = error.square().mean() if learning else loss
+        if model.errors is not None and model.training:
+            model.errors.observe(error)
     noise = drawn(y, generator)
     device = u.device if generator is None else generator.device
     size = (len(u),)
     lowest = 0 if shared else 1
     level = torch.randint(lowest, model.levels + 1, size, generator=generator, device=device)
     level = level.to(u.device)
-    sigma = y.new_tensor(model.noise.sigmas)[level].view(-1, *[1] * (y.dim() - 1))
+    sigma = y.new_tensor(model.sigmas)[level].view(-1, *[1] * (y.dim() - 1))
     first = (level == 0).view_as(sigma)
-    z = torch.where(first, 0.0, candidate(y, noise, sigma, model.form))
+    z = torch.where(first, 0.0, candidate(y, model.shaped(noise), sigma, model.form))
     goal = torch.where(first, y, wanted(y, noise, sigma, model.form))
-    loss = (model.output(seen, z, level.to(y) / model.levels, told) - goal).square().mean()
-    if not shared and any(weight.requires_grad for weight in model.network.parameters()):
-        loss = loss + (model.first(seen, told) - y).square().mean()
-    return loss
+    apart = model.output(seen, z, level.to(y) / model.levels, told) - goal
+    if model.errors is not None:
+        return loss + model.errors.loss(apart, learning=model.training)
+    return loss + apart.square().mean()
 
 
 def _frames(model: Surrogate, batch: Batch, count: int) -> tuple[Tensor, dict[str, Any]]:

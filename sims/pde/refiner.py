@@ -6,18 +6,21 @@ import copy
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, check_tensor
-from sims.pde.networks.arguments import check_count
+from sims.pde.error_spectrum import ErrorSpectrum
+from sims.pde.networks.arguments import check_count, check_number
 from sims.pde.saved import built, read
 from sims.pde.schedule import FORMS, Form, NoiseLevels, candidate, recovered
 from sims.pde.surrogate import OneStep, Surrogate
 
 SIGMA_MIN = 2e-3
+Spectrum = Literal["white", "error"]
+SPECTRA = ("white", "error")
 
 
 class Refiner(Surrogate):
@@ -36,6 +39,15 @@ class Refiner(Surrogate):
     after level 0; with 0 it is a `OneStep`. sigma_min: σ_K, a standard deviation in units of that
     of the target; σ_k = sigma_min^(k / K). form: what the network gives, "epsilon" or "velocity",
     see `sims.pde.schedule`. forecast: the levels it forecasts with, in their order, all by default.
+    spectrum: of the noise. "white" is the paper's. "error", for the epsilon form and a fine network
+    of its own, is that of level 0's error, measured while level 0 learns: z = ŷ + σ_k S ε as in
+    `ErrorSpectrum`, with σ_k from 1 at the first level to sigma_min at the last. Such noise hides
+    at each mode just what level 0 does not know, and counts alike at large and at small ones. The
+    fine network then sees 4 C channels: u, the candidate v = u + s z of the next field, and both
+    with all modes at one size.
+    amplitude: of the noise in a forecast, in units of that in training. It is 1 for white noise and
+    0 for "error", whose candidates have that error already: a step is deterministic then, and
+    `with_amplitude` gives a surrogate to draw samples from.
     last_call_only: gradients of a step pass through its last call alone, which costs a K + 1-th: an
     ideal refinement depends on u and not on its candidate.
 
@@ -56,9 +68,15 @@ class Refiner(Surrogate):
         form: Form = "epsilon",
         fine: torch.nn.Module | None = None,
         forecast: Sequence[int] | None = None,
+        spectrum: Spectrum = "white",
+        amplitude: float | None = None,
         last_call_only: bool = False,
     ) -> None:
         noise = NoiseLevels(levels, sigma_min)
+        if spectrum not in SPECTRA:
+            raise InputError(f"spectrum must be one of {', '.join(SPECTRA)}, got {spectrum!r}")
+        if spectrum == "error" and (fine is None or form != "epsilon"):
+            raise InputError('spectrum="error" must come with a fine network and form="epsilon"')
         if form not in FORMS:
             raise InputError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
         if fine is not None and not levels:
@@ -76,14 +94,42 @@ class Refiner(Surrogate):
         self.form: Form = form
         self.last_call_only = last_call_only
         self.fine = fine
+        self.spectrum: Spectrum = spectrum
+        self.errors = ErrorSpectrum(self.channels, self.points) if spectrum == "error" else None
+        if amplitude is None:
+            amplitude = 1.0 if self.errors is None else 0.0
+        self.amplitude = _amplitude(amplitude)
         if fine is not None:
-            self._check_network("fine", fine, 2 * self.channels, leveled=True)
+            seen = 2 if self.errors is None else 4
+            told = levels > 1 or getattr(fine, "leveled", True)
+            self._check_network("fine", fine, seen * self.channels, leveled=told)
         self.forecast = self._levels(range(1, levels + 1) if forecast is None else forecast)
 
     @property
     def levels(self) -> int:
         """K, how many there are after level 0."""
         return self.noise.count
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """σ_0, ..., σ_K: in units of the target, or of level 0's error for noise like that."""
+        if self.errors is None:
+            return self.noise.sigmas
+        return 1.0, *NoiseLevels(self.levels - 1, self.noise.smallest).sigmas
+
+    def with_amplitude(self, amplitude: float) -> Self:
+        """The same surrogate, weights shared, with other noise in its forecasts."""
+        other = copy.copy(self)
+        other.amplitude = _amplitude(amplitude)
+        return other
+
+    def fit_scale(self, states: Tensor) -> None:
+        """As `Surrogate.fit_scale`, with the spectra that noise like an error starts from."""
+        super().fit_scale(states)
+        if self.errors is not None:
+            self.errors.begin(
+                (self.seen(one[:-1]), self.target(one[:-1], one[1:])) for one in states.detach()
+            )
 
     def with_levels(self, forecast: Sequence[int]) -> Self:
         """The same surrogate, weights shared, that forecasts with other levels."""
@@ -110,7 +156,22 @@ class Refiner(Surrogate):
         candidate of zeros and a share of 0 ask for level 0.
         """
         network = self.network if self.fine is None else self.fine
-        return network(torch.cat([seen, z], 1), told, share).to(self.dtype)
+        if self.errors is None:
+            return network(torch.cat([seen, z], 1), told, share).to(self.dtype)
+        if not self.errors.fits(seen):
+            raise InputError(
+                f"u must have {self.points} points for noise of the spectrum of an error, got "
+                f"{tuple(seen.shape[2:])}"
+            )
+        ratio = self.scale / self.spread
+        following = seen + self.each(ratio, seen) * z
+        both = torch.stack([seen, following])
+        flat = self.errors.whitened(both.flatten(0, 1), ratio).view_as(both)
+        return network(torch.cat([*both, *flat], 1), told, share).to(self.dtype)
+
+    def shaped(self, noise: Tensor) -> Tensor:
+        """White noise (B, C, *space) with the spectrum of this surrogate's."""
+        return noise if self.errors is None else self.errors.shaped(noise)
 
     def first(self, seen: Tensor, told: Tensor | None) -> Tensor:
         """y of level 0, (B, C, *space)."""
@@ -143,18 +204,24 @@ class Refiner(Surrogate):
             "sigma_min": self.noise.smallest,
             "form": self.form,
             "forecast": list(self.forecast),
+            "spectrum": self.spectrum,
+            "amplitude": self.amplitude,
         }
 
     def architecture(self) -> dict[str, Any]:
         """Kind, settings and networks, without what is learned or chosen afterwards."""
         found = super().architecture()
-        del found["settings"]["forecast"]
+        for name in ("forecast", "amplitude"):
+            del found["settings"][name]
+        found["networks"].pop("errors", None)
         return found
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """As `Surrogate.load`, with the levels that the file's surrogate forecasts with."""
+        """As `Surrogate.load`, with the levels and noise of the file's forecasts."""
         super().load(path)
-        self.forecast = self._levels(read(path)["settings"]["forecast"])
+        settings = read(path)["settings"]
+        self.forecast = self._levels(settings["forecast"])
+        self.amplitude = _amplitude(settings["amplitude"])
 
     def _call(
         self,
@@ -167,10 +234,14 @@ class Refiner(Surrogate):
         """y of a level from that of the level before."""
         if not level:
             return self.first(seen, told)
-        sigma = self.noise.sigmas[level]
-        z = candidate(y, drawn(y, generator), sigma, self.form)
+        sigma = self.sigmas[level]
+        noise = torch.zeros_like(y)
+        if self.amplitude:
+            noise = self.amplitude * self.shaped(drawn(y, generator))
+        z = candidate(y, noise, sigma, self.form)
         share = seen.new_full((len(seen),), level / self.levels)
-        return recovered(z, self.output(seen, z, share, told), sigma, self.form)
+        output = self.output(seen, z, share, told)
+        return recovered(z, self.shaped(output), sigma, self.form)
 
     def _levels(self, forecast: Sequence[int]) -> tuple[int, ...]:
         given = isinstance(forecast, list | tuple | range)
@@ -181,6 +252,15 @@ class Refiner(Surrogate):
                 f"forecast must be rising levels from 1 to {self.levels}, got {forecast!r}"
             )
         return levels
+
+
+def _amplitude(value: object) -> float:
+    """Return it if it is a number of at least 0."""
+    meaning = "a number of at least 0"
+    found = check_number("amplitude", value, meaning)
+    if found < 0:
+        raise InputError(f"amplitude must be {meaning}, got {found}")
+    return found
 
 
 def drawn(like: Tensor, generator: torch.Generator | None) -> Tensor:
