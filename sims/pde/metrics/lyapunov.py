@@ -18,7 +18,7 @@ EVERY = 10  # steps between two orthonormalisations, less where tangents change 
 _FREE = 2**15  # values in one step that cost little more than a few hundred
 _COPIES = 48
 _CLEAR = 2.0  # a growth by e^2 over the transient tells an unstable direction
-_SHARE = 0.25  # of the duration, for the transient
+_SHARE, _STEPS = 0.25, 2000  # of the duration, and at least, for the transient
 _REFRESH = 10  # factorisations between two looks at the neutral directions
 _APART = 1e-3  # of a copy from its trajectory at the start, relative
 
@@ -45,11 +45,11 @@ def lyapunov_spectrum(
     an exponent of 0 of its own, is left out.
 
     u: (B, C, *space), on the attractor or not. duration: seconds of each trajectory that are
-    averaged, after a `transient` [s] (a quarter of the duration). The first 2/5 of it bring the
-    state to the attractor and the next 2/5 align the tangents. Those of exponents near 0 would take
-    far longer, for nothing parts them but chance: the directions along the orbit and of
-    translation, which stay neutral for ever where the equation allows them, take their place, and
-    the last 1/5 aligns the rest.
+    averaged, after a `transient` [s] (a quarter of the duration, but at least 2000 steps). The
+    first 2/5 of it bring the state to the attractor and the next 2/5 align the tangents. Those of
+    exponents near 0 would take far longer, for nothing parts them but chance: the directions along
+    the orbit and of translation, which stay neutral for ever where the equation allows them, take
+    their place, and the last 1/5 aligns the rest.
 
     every: steps between two factorisations. copies: trajectories followed for each one of u, which
     begin 1e-3 apart and are strangers after the transient; by default as many as cost little, up
@@ -61,10 +61,12 @@ def lyapunov_spectrum(
     Raises InputError for arguments that do not fit, a state that diverges, and tangents that a
     single step shrinks or stretches beyond what differences resolve.
     """
-    count, seconds, warm = _checked(u, exponents, duration, transient)
+    count, seconds = _checked(u, exponents, duration)
     module = isinstance(stepper, torch.nn.Module)
     model = copy.deepcopy(stepper).double().eval() if module else stepper
     tangents = Tangents(model, count, condition, generator)
+    shortest = max(_SHARE * seconds, _STEPS * tangents.time_step)
+    warm = shortest if transient is None else _seconds("transient", transient, zero=True)
     dimensions = u[0].numel() - (u.shape[1] if tangents.conserves_mean else 0)
     if count > dimensions:
         raise InputError(
@@ -169,16 +171,12 @@ class _Run:
         self.shown.step(share, f"{time:.0f} s of {self.total:.0f} s", "")
 
 
-def _checked(
-    u: Tensor, exponents: int, duration: float, transient: float | None
-) -> tuple[int, float, float]:
-    """The number of exponents, and the seconds of averaging and before."""
+def _checked(u: Tensor, exponents: int, duration: float) -> tuple[int, float]:
+    """The number of exponents, and the seconds of averaging."""
     check_tensor("u", u)
     if u.ndim < 3 or not u.numel():
         raise InputError(f"u must have shape (B, C, *space), got {tuple(u.shape)}")
-    seconds = _seconds("duration", duration)
-    warm = _SHARE * seconds if transient is None else _seconds("transient", transient, zero=True)
-    return _whole("exponents", exponents), seconds, warm
+    return _whole("exponents", exponents), _seconds("duration", duration)
 
 
 def _copies(copies: int | None, u: Tensor, tangents: Tangents) -> int:
