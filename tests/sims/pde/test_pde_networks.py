@@ -44,8 +44,12 @@ def local(dimension, **options):
     return LocalNet(dimension, 2, 1, width=4, blocks=1, kernel=3, **options)
 
 
+def normed(dimension, **options):
+    return unet(dimension, norm=True, **options)
+
+
 @pytest.mark.parametrize("dimension", [1, 2, 3])
-@pytest.mark.parametrize("make", [unet, fourier, local])
+@pytest.mark.parametrize("make", [unet, normed, fourier, local])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_networks_commute_with_shifts_over_the_seam(dimension, make, dtype):
     network = stirred(make(dimension, conditions=1, leveled=True)).to(dtype)
@@ -215,3 +219,19 @@ def test_arguments_that_cannot_be():
         unet(1, conditions=1)(torch.zeros(1, 2, 32))
     with pytest.raises(InputError, match="level must have shape"):
         unet(1, leveled=True)(torch.zeros(1, 2, 32))
+
+
+@pytest.mark.parametrize("make", [unet, normed, fourier, local])
+def test_half_precision_stays_near_single(make):
+    network = stirred(make(1, conditions=1, leveled=True))
+    given = torch.randn(4, 2, 32, generator=seeded()), torch.rand(4, 1), torch.rand(4)
+    expected = network(*given)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network(*given)
+    assert found.dtype == torch.bfloat16
+    # eight bits of the mantissa, and some ten layers
+    torch.testing.assert_close(
+        found.float(), expected, rtol=0.05, atol=0.05 * expected.std().item()
+    )
+    found.float().square().mean().backward()
+    assert all(weight.grad.isfinite().all() for weight in network.parameters())

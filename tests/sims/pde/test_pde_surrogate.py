@@ -61,7 +61,8 @@ def test_scale_brings_increments_to_unit_deviation_for_each_channel():
     torch.testing.assert_close(surrogate.spread, flat.std(1, correction=0), rtol=1e-12, atol=0)
     assert surrogate.largest == pytest.approx(10 * float(states.abs().max()))
     seen = surrogate.seen(states[:, 0])
-    assert seen.std() == pytest.approx(1.0, abs=0.1)
+    assert seen.std((0, 2, 3)).tolist() == pytest.approx([1.0, 1.0], abs=0.2)
+    assert seen.mean((0, 2, 3)).tolist() == pytest.approx([0.0, 0.0], abs=0.3)
     assert surrogate.length == (2.0, 1.0)
     assert surrogate.spacing == 0.25
 
@@ -104,6 +105,18 @@ def test_gradients_in_the_field_and_in_conditions_meet_differences():
     given = {"viscosity": viscosity, "drag": drag}
     assert gradcheck(lambda u, a, b: surrogate.step(u, {"viscosity": a, "drag": b}),
                      (u, *given.values()))  # fmt: skip
+
+
+def test_conditions_are_told_from_zero_to_one_in_their_own_order():
+    surrogate = one_step(
+        net(conditions=3),
+        conditions={"viscosity": (0.5, 1.5), "drag": (0.0, 0.1), "still": (2.0, 2.0)},
+    )
+    given = {"drag": 0.1, "still": 2.0, "viscosity": torch.linspace(0.5, 1.5, 6)}
+    told = surrogate.told(waves()[:, 0], given)
+    torch.testing.assert_close(told[:, 0], torch.linspace(0, 1, 6), rtol=0, atol=1e-6)
+    assert told[:, 1].tolist() == [1.0] * 6
+    assert told[:, 2].tolist() == [0.0] * 6
 
 
 def test_conditions_outside_the_trained_range_are_warned_of_once_and_recorded():
