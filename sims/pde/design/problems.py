@@ -169,22 +169,21 @@ class InverseProblem(Problem):
         """The frames (B, E, F, C, *space) at the times of the observations, of `values`."""
         u, model, options = self._begun(values)
         steps = self.observations.steps(float(model.time_step))
-        every = _stride(math.gcd(*steps))
+        every = even_stride(math.gcd(*steps))
         states = self._rolled(model, u, steps[-1], every, options)
         states = states[:, [step // every - 1 for step in steps]]
         return states.unflatten(0, (-1, self._each))
 
     def residuals(self, named: Mapping[str, Tensor]) -> Tensor:
         """Phi (B, k): weighted deviations from what was measured, then those from the prior."""
-        if isinstance(self.model, Surrogate) and len(next(iter(named.values()))) > 1:
-            # the same noise for a design whatever stands beside it
-            rows = len(next(iter(named.values())))
-            each = [{name: part[i : i + 1] for name, part in named.items()} for i in range(rows)]
-            return torch.cat([self.residuals(one) for one in each])
-        frames = self.frames(self.values(named))
-        parts = [((frames - self._target) * self._weight).flatten(1)[:, self._measured]]
+        return self.deviations(self.frames(self.values(named)), named)
+
+    def deviations(self, frames: Tensor, named: Mapping[str, Tensor]) -> Tensor:
+        """Phi (B, k) of frames (B, E, F, C, *space) and of the named parts that they came from."""
+        measured = self.observations.seen.flatten()
+        parts = [((frames - self._target) * self._weight).flatten(1)[:, measured]]
         if self.observations.noise is not None:
-            count = math.sqrt(int(self._measured.sum()))
+            count = math.sqrt(int(measured.sum()))
             parts += [
                 ((named[name] - self._starts[name]) / (field.spread * count)).flatten(1)
                 for name, field in self._fields.items()
@@ -201,17 +200,15 @@ class InverseProblem(Problem):
         target: LinearizedTarget | None = None,
     ) -> Evaluation:
         """As `Problem.evaluate`; the Gauss-Newton matrix of order 2 by tangents carried forward."""
-        if order == 2 and target is None and not isinstance(self.model, Surrogate):
-            rows = [self._linearised(row) for row in x]
-            return Evaluation.cat(rows)
+        if order == 2 and target is None:
+            return Evaluation.cat([self._squared(*self.linearised(row)) for row in x])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Diverged)  # a failed row tells it
             return super().evaluate(x, order, fidelity=fidelity, iteration=iteration, target=target)
 
-    def _linearised(self, x: Tensor) -> Evaluation:
-        """Value, gradient and J^T J at one design (d,)."""
-        columns = []
-        residuals = x
+    def linearised(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Phi (k,) and its Jacobian (d, k) at one design (d,), by tangents carried forward."""
+        rows, residuals = [], x
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", Diverged)
             for some in torch.eye(len(x)).to(x).split(TANGENTS):
@@ -219,20 +216,19 @@ class InverseProblem(Problem):
                     dual = forward_ad.make_dual(x.expand(len(some), -1).clone(), some)
                     pushed = forward_ad.unpack_dual(self.residuals(self.parameters_of(dual)))
                     assert pushed.tangent is not None
-                    columns.append(pushed.tangent)
+                    rows.append(pushed.tangent)
                     residuals = pushed.primal[0]
-            jacobian = torch.cat(columns)  # (d, k)
-            return Evaluation(
-                (0.5 * residuals.square().sum())[None],
-                gradient=(jacobian @ residuals)[None],
-                outputs=residuals[None],
-                output_gradient=residuals[None],
-                curvature=(jacobian @ jacobian.mT)[None],
-            )
+        return residuals, torch.cat(rows)
 
-    @property
-    def _measured(self) -> Tensor:
-        return self.observations.seen.flatten()
+    def _squared(self, residuals: Tensor, jacobian: Tensor) -> Evaluation:
+        """J with its gradient and Gauss-Newton matrix."""
+        return Evaluation(
+            (0.5 * residuals.square().sum())[None],
+            gradient=(jacobian @ residuals)[None],
+            outputs=residuals[None],
+            output_gradient=residuals[None],
+            curvature=(jacobian @ jacobian.mT)[None],
+        )
 
     def _begun(self, values: Mapping[str, Tensor]) -> tuple[Tensor, Any, dict[str, Any]]:
         """Fields (B E, C, *space) at time 0, the model, and what its rollout is told."""
@@ -255,7 +251,7 @@ class InverseProblem(Problem):
             u = self.initial.expand(batch, *self.initial.shape).flatten(0, 1)
         if self.spin_up:
             steps = round(self.spin_up / float(model.time_step))
-            u = self._rolled(model, u, steps, _stride(steps), options)[:, -1]
+            u = self._rolled(model, u, steps, even_stride(steps), options)[:, -1]
             u = torch.where(
                 u.isfinite(), u, torch.finfo(u.dtype).max
             )  # diverges again, and is told
@@ -317,7 +313,7 @@ class InverseProblem(Problem):
         return self._fields[name].box(self._each if name == INITIAL else 0, like)
 
 
-def _stride(steps: int) -> int:
+def even_stride(steps: int) -> int:
     """The divisor of a number of steps that is nearest to its root: about as many fields are kept
     for the way back as are computed again at once.
     """
