@@ -45,7 +45,7 @@ def random_waves(
     phase = 2.0 * math.pi * _uniform(shape, generator)
     number = torch.randint(1, highest + 1, shape, generator=generator, device=generator.device)
     (fraction,) = _fractions(stepper, generator.device)
-    angle = 2.0 * math.pi * number * fraction + phase
+    angle = number * fraction * (2.0 * math.pi) + phase  # the product first: it is in float64
     return (amplitude * torch.sin(angle)).sum(2).to(dtype)
 
 

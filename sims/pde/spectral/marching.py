@@ -94,11 +94,12 @@ class Prepared:
         None where that leaves nothing.
         """
         if steps not in self._decays:
-            linear = torch.exp(steps * self.rate[..., self.first :])
-            linear = without_dust(torch.where(self.acted_on.bool(), 0.0, linear), self.dtype)
             if len(self._decays) >= DECAYS_KEPT:
                 self._decays.clear()
-            self._decays[steps] = linear.to(self.acted_on.dtype) if linear.any() else None
+            with torch.inference_mode(False):  # a gradient may want it later
+                linear = torch.exp(steps * self.rate[..., self.first :])
+                linear = without_dust(torch.where(self.acted_on.bool(), 0.0, linear), self.dtype)
+                self._decays[steps] = linear.to(self.acted_on.dtype) if linear.any() else None
         return self._decays[steps]
 
     def nonlinear(
