@@ -1,4 +1,4 @@
-"""Fields on a coarser grid, without what that grid cannot hold."""
+"""Fields on another grid, without what the coarser one cannot hold."""
 
 from __future__ import annotations
 
@@ -25,4 +25,14 @@ def downsample(u: Tensor, points: int) -> Tensor:
             continue
         modes = torch.fft.rfft(u, dim=axis).narrow(axis, 0, (points + 1) // 2)
         u = torch.fft.irfft(modes, n=points, dim=axis) * (points / fine)
+    return u
+
+
+def resampled(u: Tensor, points: int) -> Tensor:
+    """Fields (B, C, *space) on more or fewer points along each axis, by their Fourier modes."""
+    if points <= u.shape[-1]:
+        return downsample(u, points)
+    for axis in range(2, u.ndim):
+        modes = torch.fft.rfft(u, dim=axis).narrow(axis, 0, (u.shape[axis] + 1) // 2)
+        u = torch.fft.irfft(modes, n=points, dim=axis) * (points / u.shape[axis])
     return u

@@ -18,7 +18,7 @@ from geomopt.files import replacing
 from geomopt.runs.progress import Progress
 from geomopt.runs.store import FRAMES
 from geomopt.runs.study import Case, CaseResult
-from sims.pde.data.downsample import downsample
+from sims.pde.data.downsample import resampled
 from sims.pde.data.trajectories import Trajectories
 from sims.pde.metrics import (
     band_errors,
@@ -339,13 +339,3 @@ class _Work:
 
     def _drawing(self, seed: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(seed)
-
-
-def resampled(u: Tensor, points: int) -> Tensor:
-    """Fields (B, C, *space) on more or fewer points along each axis, by their Fourier modes."""
-    if points <= u.shape[-1]:
-        return downsample(u, points)
-    for axis in range(2, u.ndim):
-        modes = torch.fft.rfft(u, dim=axis).narrow(axis, 0, (u.shape[axis] + 1) // 2)
-        u = torch.fft.irfft(modes, n=points, dim=axis) * (points / u.shape[axis])
-    return u
