@@ -48,8 +48,11 @@ class Refiner(Surrogate):
     amplitude: of the noise in a forecast, in units of that in training. It is 1 for white noise and
     0 for "error", whose candidates have that error already: a step is deterministic then, and
     `with_amplitude` gives a surrogate to draw samples from.
-    last_call_only: gradients of a step pass through its last call alone, which costs a K + 1-th: an
-    ideal refinement depends on u and not on its candidate.
+    last_call_only: gradients of a step pass through its last call alone, which costs a K + 1-th and
+    would be enough for an ideal refinement, which depends on u and not on its candidate. Small ones
+    that were trained hand large scales through with the candidate: measured after 500 steps of
+    training, the cosine with the whole gradient was 0.85 to 0.92 over one step and 0.2 to 0.5 over
+    five. Look at yours before relying on it.
 
     Deterministic for the state of a generator. Other arguments as for `Surrogate`.
     """
@@ -187,14 +190,26 @@ class Refiner(Surrogate):
         *,
         condition: Mapping[str, Any] | None = None,
     ) -> Tensor:
-        """So many forecasts (count, B, C, *space) of u (B, C, *space), each with its own noise."""
+        """So many forecasts (count, B, C, *space) of u (B, C, *space), each with its own noise.
+
+        Raises InputError for a surrogate whose forecasts have none.
+        """
         check_count("count", count)
+        self.check_noise()
         check_tensor("u", u)
         told = self.told(u, condition)
         many = u.repeat(count, *[1] * (u.dim() - 1))
         told = None if told is None else told.repeat(count, 1)
         y = self.scaled_increment(many, told, generator)
         return self.advanced(many, y).unflatten(0, (count, len(u)))
+
+    def check_noise(self) -> None:
+        """Raise InputError where all forecasts of a field are one and the same."""
+        if not (self.amplitude and self.forecast):
+            raise InputError(
+                f"samples need noise, this Refiner has amplitude={self.amplitude:g} and "
+                f"forecast={self.forecast}; take those of with_amplitude(1.0)"
+            )
 
     def settings(self) -> dict[str, Any]:
         """What makes an untrained one like this, with its networks."""
