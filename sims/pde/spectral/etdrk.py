@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+EVERY = slice(None)  # all trajectories
 CIRCLE_POINTS = 32  # the mean of an entire function over them errs by about 1 / 32!
 
 
@@ -37,6 +38,8 @@ class Coefficients:
 
     def rows(self, rows: slice) -> Coefficients:
         """Those of some trajectories, where they differ between trajectories."""
+        if rows == EVERY:
+            return self
         one, two, three = self.weights
         constants = self.constants
         return Coefficients(
@@ -113,7 +116,7 @@ def lanes(values: Tensor) -> Tensor:
 
 def cut(value: Tensor, rows: slice) -> Tensor:
     """The rows of `value`, all of it where one row stands for every trajectory."""
-    return value if len(value) == 1 else value[rows]
+    return value if rows == EVERY or value.shape[0] == 1 else value[rows]
 
 
 def without_dust(decay: Tensor, dtype: torch.dtype) -> Tensor:
@@ -135,11 +138,10 @@ class Buffers:
     def __init__(self, modes: Tensor, kept: int, *, split: bool):
         self.wide = modes
         stage = modes[..., :kept]
-        self.made = modes.new_empty(stage.shape)
         self.stage = lanes(stage) if split else stage
-        self.half, self.last, self.full = (modes.new_empty(stage.shape) for _ in range(3))
-        if split:
-            self.half, self.last, self.full = map(lanes, (self.half, self.last, self.full))
+        parts = modes.new_empty(4, *stage.shape)
+        self.made = parts[0]
+        _, self.half, self.last, self.full = lanes(parts) if split else parts
 
 
 def etdrk4_step(

@@ -109,7 +109,7 @@ class NavierStokes2D(Stepper):
 
     def _check_field(self, u: Tensor) -> None:
         super()._check_field(u)
-        check_batch("forcing", self.forcing, len(u))
+        check_batch("forcing", self.forcing, u.shape[0])
 
 
 def kolmogorov_forcing(

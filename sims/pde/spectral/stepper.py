@@ -17,6 +17,7 @@ from sims.pde.spectral.arguments import (
     lengths_of,
     whole_number,
 )
+from sims.pde.spectral.etdrk import EVERY
 from sims.pde.spectral.grid import Wavenumbers, coordinates, kept_columns
 from sims.pde.spectral.marching import Prepared, march
 from sims.pde.spectral.tracking import wants_graph
@@ -118,7 +119,7 @@ class Stepper:
         steps = whole_number("steps", steps)
         prepared = self._prepared(u)
         if wants_graph([u, *self._tensors()]):
-            return march(self, u, prepared, steps, slice(None), in_place=False)
+            return march(self, u, prepared, steps, EVERY, in_place=False)
         with torch.no_grad():
             parts = [
                 march(self, u[rows], prepared, steps, rows, in_place=True)
@@ -147,9 +148,12 @@ class Stepper:
 
     def _portions(self, u: Tensor) -> list[slice]:
         """Trajectories to advance one portion after the other."""
-        row = u[:1].numel() * u.element_size()
-        count = len(u) if u.is_cuda else max(1, CHUNK_BYTES * torch.get_num_threads() // row)
-        return [slice(start, start + count) for start in range(0, len(u), count)]
+        batch = u.shape[0]
+        row = u.numel() * u.element_size() // batch
+        count = max(1, CHUNK_BYTES * torch.get_num_threads() // row)
+        if u.is_cuda or count >= batch:
+            return [EVERY]
+        return [slice(start, start + count) for start in range(0, batch, count)]
 
     def _check_field(self, u: Tensor) -> None:
         """Raise InputError unless `u` has the shape and the precision of a field."""
@@ -166,12 +170,12 @@ class Stepper:
                 f"u must have {self.channels} channel(s), got {tuple(u.shape)}, which has "
                 f"{u.shape[1]}"
             )
-        if not len(u):
+        if not u.shape[0]:
             raise InputError("u must hold at least one trajectory, got none")
-        check_batch("length", self.length, len(u))
-        check_batch("time_step", self.time_step, len(u))
+        check_batch("length", self.length, u.shape[0])
+        check_batch("time_step", self.time_step, u.shape[0])
         for name, value in self.parameters.items():
-            check_batch(name, value, len(u))
+            check_batch(name, value, u.shape[0])
 
 
 def _same(tensors: list[Tensor], others: list[Tensor]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,6 +36,6 @@ class Transform:
         modes = torch.fft.rfft(field)[..., : self.kept]
         return torch.fft.fftn(modes, dim=self._other_axes) if self._other_axes else modes
 
-    @property
+    @cached_property
     def _other_axes(self) -> tuple[int, ...]:
         return tuple(range(-len(self.points), -1))
