@@ -14,7 +14,7 @@ from torch import Tensor
 from geomopt.errors import InputError
 from sims.pde.data.generate import generate
 from sims.pde.data.trajectories import Trajectories
-from sims.pde.networks import UNet
+from sims.pde.networks import LocalNet, UNet
 from sims.pde.refiner import Refiner
 from sims.pde.spectral import (
     KuramotoSivashinsky,
@@ -37,8 +37,9 @@ class Scenario:
     vary: length and time step of each trajectory lie within this share of theirs, and networks are
     told of both. trajectories, frames: of the training. warm_up, horizon [s]: before the first
     frame, and of the test rollouts. growth [1/s]: the largest Lyapunov exponent, None where it is
-    not known. widths: of the one-step network; first, fine: of the two networks of a Refiner, which
-    together have no more parameters. coarse: (solver steps in a step of the surrogate, points) of
+    not known. widths: of the one-step network; first: of level 0 of a Refiner, and fine: width,
+    blocks and kernel of the network of its level 1; together they have no more parameters. rate: of
+    the training of the Refiner. coarse: (solver steps in a step of the surrogate, points) of
     cheaper solvers that surrogates are judged beside.
     """
 
@@ -58,10 +59,9 @@ class Scenario:
     growth: float | None
     widths: tuple[int, ...]
     first: tuple[int, ...]
-    fine: tuple[int, ...]
-    levels: int
-    sigma_min: float
+    fine: tuple[int, int, int]
     training: TrainingSettings
+    rate: float
     coarse: tuple[tuple[int, int], ...]
     blocks: int = 1
     dimension: int = 1
@@ -95,27 +95,29 @@ class Scenario:
 
     def one_step(self) -> OneStep:
         """The untrained one-step model."""
-        return OneStep(self._network(self.widths, refining=False), **self._grid())
+        return OneStep(self._network(self.widths), **self._grid())
 
     def refiner(self) -> Refiner:
         """The untrained Refiner, no larger than the one-step model."""
-        return Refiner(
-            self._network(self.first, refining=False),
-            fine=self._network(self.fine, refining=True),
-            levels=self.levels,
-            sigma_min=self.sigma_min,
-            **self._grid(),
+        width, blocks, kernel = self.fine
+        fine = LocalNet(
+            self.dimension,
+            4,
+            1,
+            width=width,
+            blocks=blocks,
+            kernel=kernel,
+            conditions=2 if self.vary else 0,
         )
+        first = self._network(self.first)
+        return Refiner(first, fine=fine, levels=1, spectrum="error", **self._grid())
 
-    def _network(self, widths: tuple[int, ...], *, refining: bool) -> UNet:
+    def _network(self, widths: tuple[int, ...]) -> UNet:
         return UNet(
             self.dimension,
-            2 if refining else 1,
-            1,
             widths=widths,
             blocks=self.blocks,
             conditions=2 if self.vary else 0,
-            leveled=refining,
             attention=self.attention,
         )
 
@@ -181,11 +183,10 @@ def kuramoto_sivashinsky() -> Scenario:
         horizon=112.0,
         growth=0.0878,
         widths=(32, 64, 112),
-        first=(32, 64, 96),
-        fine=(16, 24),
-        levels=3,
-        sigma_min=1e-3,
-        training=TrainingSettings(steps=1000, stride=4),
+        first=(32, 60, 103),
+        fine=(24, 3, 5),
+        training=TrainingSettings(steps=1000, batch=16, stride=4),
+        rate=1e-2,
         coarse=((2, 128), (4, 128), (8, 64)),
     )
 
@@ -208,10 +209,9 @@ def kuramoto_sivashinsky_paper() -> Scenario:
         horizon=128.0,
         growth=0.0878,
         widths=(64, 128, 256, 1024),
-        first=(64, 128, 256, 1024),
-        fine=(64, 128),
-        levels=3,
-        sigma_min=6.3e-4,
+        first=(64, 128, 256, 992),
+        fine=(64, 6, 5),
+        rate=1e-4,
         training=TrainingSettings(
             steps=896_000,
             stride=4,
@@ -241,9 +241,10 @@ def kolmogorov_flow() -> Scenario:
         warm_up=30.0,
         horizon=10.0,
         widths=(12, 24, 40),
-        first=(12, 24, 32),
-        fine=(8, 12),
+        first=(12, 24, 33),
+        fine=(8, 2, 5),
         training=TrainingSettings(steps=400, batch=8),
+        rate=1e-2,
         coarse=((4, 64), (10, 32)),
     )
 
@@ -261,9 +262,12 @@ def kolmogorov_flow_paper() -> Scenario:
         warm_up=40.0,
         horizon=22.4,
         widths=(64, 128, 256, 512),
-        first=(64, 128, 256, 448),
-        fine=(32, 64),
-        training=TrainingSettings(steps=100_000, batch=32),
+        first=(64, 128, 256, 504),
+        fine=(32, 4, 5),
+        training=TrainingSettings(
+            steps=100_000, batch=32, optimizer="adamw", rate=2e-4, betas=(0.9, 0.999)
+        ),
+        rate=2e-4,
         coarse=((32, 64), (16, 128)),
         blocks=2,
         attention=True,
@@ -302,8 +306,6 @@ def _flow(viscosity: float, **settings: Any) -> Scenario:
         length=length,
         stride=1,
         growth=None,
-        levels=3,
-        sigma_min=1e-3,
         dimension=2,
         **settings,
     )

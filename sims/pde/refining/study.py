@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,7 @@ from sims.pde.refining import plots, views
 from sims.pde.refining.scenario import Scenario, scenario
 from sims.pde.rollout import Diverged, rollout
 from sims.pde.surrogate import Surrogate
-from sims.pde.training import TrainingRecord, train
+from sims.pde.training import TrainingRecord, TrainingSettings, train
 
 THRESHOLD = 0.8
 SHOWN = 6  # fields of a flow in a row of the report
@@ -124,11 +124,14 @@ class _Work:
 
     def one_step(self, folder: Path) -> CaseResult:
         """The plain model."""
-        return self._train(folder, "one-step", self.scenario.one_step, one_step)
+        chosen = self.scenario
+        return self._train(folder, "one-step", chosen.one_step, one_step, chosen.training)
 
     def refiner(self, folder: Path) -> CaseResult:
         """The model that refines."""
-        return self._train(folder, "refiner", self.scenario.refiner, refine)
+        chosen = self.scenario
+        training = replace(chosen.training, rate=chosen.rate)
+        return self._train(folder, "refiner", chosen.refiner, refine, training)
 
     def forecast(self, folder: Path) -> CaseResult:
         """Rollouts of networks and cheaper solvers beside the truth."""
@@ -167,7 +170,7 @@ class _Work:
     def trust(self, folder: Path) -> CaseResult:
         """When the Refiner's own samples say that its forecast stops being right."""
         chosen, settings = self.scenario, self.settings
-        model = cast(Refiner, self._model(folder, "refiner")).to(self.device)
+        model = cast(Refiner, self._model(folder, "refiner")).to(self.device).with_amplitude(1.0)
         own = torch.Generator(self.device).manual_seed(self.seed + 3)
         count = settings.sampled
         found = forecast_horizons(
@@ -192,14 +195,21 @@ class _Work:
         }
         return CaseResult(metrics)
 
-    def _train(self, folder: Path, key: str, make: Any, objective: Objective) -> CaseResult:
+    def _train(
+        self,
+        folder: Path,
+        key: str,
+        make: Callable[[], Surrogate],
+        objective: Objective,
+        training: TrainingSettings,
+    ) -> CaseResult:
         torch.manual_seed(self.seed)  # of the first weights
-        model: Surrogate = make().to(self.device)
+        model = make().to(self.device)
         checkpoint = folder.parent / f"{key}.pt"  # beside the drafts, which a signal takes away
         train(
             model,
             self._data.to(device=self.device),
-            self.scenario.training,
+            training,
             objective=objective,
             generator=torch.Generator(self.device).manual_seed(self.seed + 1),
             checkpoint=checkpoint,
