@@ -162,8 +162,13 @@ class Surrogate(torch.nn.Module):
         condition: Mapping[str, Any] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The same as so many times `step`; values that grow beyond all bounds pass through."""
+        """The same as so many times `step`.
+
+        Fields that grow beyond all bounds on the way are infinite or NaN at its end, where `step`
+        would not take them any further.
+        """
         check_count("steps", steps)
+        check_tensor("u", u)
         told = self.told(u, condition)
         for _ in range(steps):
             u = self.advanced(u, self.scaled_increment(u, told, generator))

@@ -166,6 +166,8 @@ def test_input_that_cannot_be():
     u = waves()[:, 0]
     with pytest.raises(InputError, match="u must be finite, got 1 NaN"):
         surrogate.step(torch.where(torch.arange(u.numel()).view(u.shape) == 3, torch.nan, u))
+    with pytest.raises(InputError, match="u must be finite, got 96 NaN"):
+        surrogate.advance(u * torch.nan, 2, {"viscosity": 1.0})
     with pytest.raises(InputError, match="condition must have a value of 'viscosity'"):
         surrogate.step(u)
     with pytest.raises(InputError, match=r"must have the names \['viscosity'\], got 'drag'"):
