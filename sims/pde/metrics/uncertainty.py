@@ -173,7 +173,8 @@ def forecast_horizons(
     frames, every * model.time_step by default; (B,) where a condition makes it differ.
 
     Only one frame of some trajectories is held at a time. Samples that diverge correlate 0 from
-    then on, and are counted in a `Diverged` warning. Raises InputError for other shapes and counts.
+    then on, and are counted in a `Diverged` warning. Raises InputError for other shapes and counts,
+    and for a Refiner that draws no noise, whose samples would be one.
     """
     check_fields("u", u)
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
@@ -189,6 +190,8 @@ def forecast_horizons(
     frames = reference.shape[1]
     portion = max(1, _LARGEST // (samples * u[0].numel()))
     own = generator if "generator" in inspect.signature(model.step).parameters else None
+    if not perturbation and hasattr(model, "check_noise"):
+        model.check_noise()
     spread = perturbation * float(u.detach().double().std())
     lost, found = 0, []
     with torch.no_grad(), Progress("samples", None, progress) as shown:

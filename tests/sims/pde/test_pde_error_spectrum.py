@@ -7,6 +7,7 @@ import torch
 
 from geomopt.errors import InputError
 from sims.pde.error_spectrum import FLOOR, MEMORY, ErrorSpectrum
+from sims.pde.metrics.uncertainty import forecast_horizons
 from sims.pde.networks import LocalNet, UNet
 from sims.pde.objectives import Batch, refine
 from sims.pde.refiner import Refiner, load_surrogate
@@ -139,6 +140,21 @@ def test_the_forecast_is_deterministic_until_it_is_given_noise():
     torch.testing.assert_close(apart, 0.5 * expected, rtol=0, atol=EXACT)
     assert made.amplitude == 0
     assert noisy.network is made.network
+
+
+def test_samples_need_noise():
+    made, u = refiner(), states()[:, 0]
+    assert made.with_amplitude(1.0).samples(u, 3, seeded()).std(0).min() > 0
+    with pytest.raises(InputError, match=r"samples need noise, this Refiner has amplitude=0"):
+        made.samples(u, 3)
+    with pytest.raises(InputError, match=r"forecast=\(\); take those of with_amplitude"):
+        made.with_amplitude(1.0).with_levels(()).samples(u, 3)
+    with pytest.raises(InputError, match="samples need noise"):
+        forecast_horizons(made, u, states()[:, 1:], 3, seeded())
+    found = forecast_horizons(made.with_amplitude(1.0), u, states()[:, 1:], 3, seeded())
+    assert found.agreement.shape == (6, 3, 2)
+    again = forecast_horizons(made, u, states()[:, 1:], 3, seeded(), perturbation=0.1)
+    assert again.agreement.max() < 1
 
 
 def test_training_measures_the_error_of_level_0():
