@@ -18,20 +18,21 @@ class GrayScott(Stepper):
     """u_t = D_u laplace u - u v^2 + feed (1 - u), v_t = D_v laplace v + u v^2 - (feed + kill) v.
 
     Fields (B, 2, *points), the channels u and v; u = 1, v = 0 is the state of rest. diffusivities:
-    (D_u, D_v). The product has degree three, so a quarter of the points' modes react (half of what
-    they hold on each axis); the others only diffuse and decay. The default numbers make spots
-    that divide (Pearson 1993, Science 261, 189). Raises InputError for negative numbers.
+    (D_u, D_v). The product has degree three, so only the lower half of the modes on each axis
+    react; the others diffuse and decay. The default numbers make spots that divide (Pearson 1993,
+    Science 261, 189), and want points 0.01 apart: on twice that they stand still. Raises
+    InputError for negative numbers.
     """
 
     degree = 3
 
     def __init__(
         self,
-        length: float | Sequence[float] | Tensor = 2.5,
+        length: float | Sequence[float] | Tensor = 1.25,
         points: int | Sequence[int] = 128,
         time_step: Number = 1.0,
-        feed: Number = 0.035,
-        kill: Number = 0.065,
+        feed: Number = 0.03,
+        kill: Number = 0.062,
         diffusivities: Sequence[Number] = (2e-5, 1e-5),
         dimension: int = 2,
     ):

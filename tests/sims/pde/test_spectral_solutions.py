@@ -9,7 +9,7 @@ from torch import Tensor
 from sims.pde.spectral.advection_diffusion import AdvectionDiffusion
 from sims.pde.spectral.burgers import Burgers
 from sims.pde.spectral.gray_scott import GrayScott
-from sims.pde.spectral.initial import filtered_noise
+from sims.pde.spectral.initial import filtered_noise, spots
 from sims.pde.spectral.korteweg_de_vries import KortewegDeVries
 from sims.pde.spectral.kuramoto_sivashinsky import KuramotoSivashinsky
 from sims.pde.spectral.navier_stokes import NavierStokes2D, kolmogorov_forcing
@@ -115,6 +115,17 @@ def test_homogeneous_reaction_is_the_ordinary_equation():
     after = stepper.advance(field, 50)
     assert float((after[0, 0] - u).abs().max()) < 1e-7
     assert float((after[0, 1] - v).abs().max()) < 1e-7
+
+
+def test_a_spot_divides():
+    # Pearson 1993, Science 261, 189: replicating spots
+    stepper = GrayScott(length=0.5, points=48)
+    start = spots(stepper, 1, torch.Generator().manual_seed(0), number=1, radius=0.08)
+    after = stepper.advance(start, 700)[0, 1]
+    neighbours = torch.stack(
+        [after.roll((i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
+    )
+    assert int(((after > neighbours.amax(0)) & (after > 0.2)).sum()) >= 2
 
 
 def test_state_of_rest_stays():
