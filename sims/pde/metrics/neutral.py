@@ -16,6 +16,7 @@ _CARRIED = 1e-3  # relative error up to which the tangent map carries a directio
 _STEPS = 10  # of that check
 _INSIDE = 1e-2  # how far a unit direction may have left the span of the tangents
 _APART = 1e-3  # how far it must be from the span of those before it
+_FADED = 1e-9  # of the state: a smaller change is rounding, as of what decays to a constant
 
 
 class Neutral:
@@ -36,11 +37,16 @@ class Neutral:
         self.kept = [number for number, good in enumerate(fits.tolist()) if good]
 
     def insert(self, frame: Tensor, u: Tensor) -> Tensor:
-        """The frame (B, m, n) with them behind its first `after` rows, and fewer at the end.
+        """The frame (B, m, n) with them behind its first `after` rows, and less what they replace.
 
         As it was where they are not independent of each other and of those rows.
         """
-        return self._placed(frame, self._directions(u), frame[:, self.after :])
+        found = self._directions(u)
+        behind = frame[:, self.after :]
+        order = torch.cat([frame[:, : self.after], found, behind], 1)
+        # the span of an aligned frame has them already: as many rows are dependent, and not of use
+        behind = _independent(order)[:, self.after + found.shape[1] :]
+        return self._placed(frame, found, behind)
 
     def renew(self, frame: Tensor, u: Tensor) -> Tensor:
         """The frame with them in the place of the rows that they have become."""
@@ -59,9 +65,26 @@ class Neutral:
         return torch.where(apart, placed.mT, frame)
 
     def _directions(self, u: Tensor) -> Tensor:
+        """Them as unit rows (B, k, n), zeros where they have faded."""
         found = symmetry_tangents(self.tangents, u)[:, self.kept]
         length = found.norm(dim=-1, keepdim=True)
-        return found / torch.where(length > 0, length, 1.0)
+        clear = length > _FADED * u.flatten(1).norm(dim=1).view(-1, 1, 1)
+        return torch.where(clear, found / length, 0.0)
+
+
+def _independent(rows: Tensor) -> Tensor:
+    """Rows (B, m, n) of unit length, those at the end that depend on others before them."""
+    kept: list[Tensor] = []
+    for row in rows.unbind(1):
+        left = row
+        for _ in range(2):  # a second time takes away what rounding left
+            for other in kept:
+                left = left - (left * other).sum(-1, keepdim=True) * other
+        length = left.norm(dim=-1, keepdim=True)
+        kept.append(torch.where(length > _APART, left / length, 0.0))
+    basis = torch.stack(kept, 1)
+    last = (basis == 0).all(-1).to(torch.int8).argsort(dim=1, stable=True)
+    return rows.gather(1, last.unsqueeze(-1).expand_as(rows))
 
 
 def symmetry_tangents(tangents: Tangents, u: Tensor) -> Tensor:
