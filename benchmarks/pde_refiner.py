@@ -47,7 +47,7 @@ SAMPLED = 130  # of samples, 104 s
 PAIRS = 10  # every tenth step of a test trajectory counts in the one-step error
 EXPONENT = 0.0878  # [1/s], the largest at this length
 GRID = {"time_step": STEP, "length": LENGTH, "points": POINTS}
-SETTINGS = TrainingSettings(steps=2000, batch=16, stride=4)
+SETTINGS = TrainingSettings(steps=2000, batch=16, stride=4, fine_rate=1e-2)
 BANDS = ("all", "low", "mid", "high")
 HIGH, ALL, HORIZON = 5.0, 1.05, 0.97  # goals: at least, at most, at least
 FITTED, UNFITTED = 0.85, 0.8  # goals of the uncertainty, at least
@@ -71,10 +71,10 @@ def ours() -> Refiner:
     return Refiner(UNet(widths=(32, 60, 103)), fine=LocalNet(), **GRID, levels=1, spectrum="error")
 
 
-MODELS: dict[str, tuple[Callable[[], Surrogate], Any, float]] = {
-    "one-step": (one_step_model, one_step, 3e-3),
-    "paper": (paper, refine, 3e-3),
-    "ours": (ours, refine, 1e-2),
+MODELS: dict[str, tuple[Callable[[], Surrogate], Any]] = {
+    "one-step": (one_step_model, one_step),
+    "paper": (paper, refine),
+    "ours": (ours, refine),
 }
 
 
@@ -173,12 +173,12 @@ def states(trajectories: int, frames: int, frame_time: float, seed: int) -> Traj
 def trained(
     name: str, seed: int, data: Trajectories, settings: TrainingSettings, folder: Path | None
 ) -> Surrogate:
-    make, objective, rate = MODELS[name]
+    make, objective = MODELS[name]
     torch.manual_seed(seed)
     return train(
         make(),
         data,
-        dataclasses.replace(settings, rate=rate),
+        settings,
         objective=objective,
         generator=generator(seed),
         checkpoint=None if folder is None else folder / f"{name}-{seed}-{settings.steps}.pt",

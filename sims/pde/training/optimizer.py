@@ -16,16 +16,18 @@ def optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.optim
     magnitude then do not scale each other's steps. Raises InputError for a model whose parameters
     are all frozen.
     """
-    networks = [list(network.parameters()) for network in model.children()]
-    groups = [[weight for weight in group if weight.requires_grad] for group in networks]
-    groups = [group for group in groups if group]
-    if not groups:
+    rate, betas, decay = settings.rate, settings.betas, settings.decay
+    each = []
+    for name, network in model.named_children():
+        weights = [weight for weight in network.parameters() if weight.requires_grad]
+        own = settings.fine_rate if name == "fine" and settings.fine_rate else rate
+        if weights:
+            each.append({"params": weights, "lr": own})
+    if not each:
         raise InputError(
             "surrogate must have weights that require gradients, got none; call requires_grad_() "
             "to train a frozen one further"
         )
-    each = [{"params": group} for group in groups]
-    rate, betas, decay = settings.rate, settings.betas, settings.decay
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(each, lr=rate, betas=betas, weight_decay=decay, fused=True)
     return Soap(each, lr=rate, betas=betas, weight_decay=decay)

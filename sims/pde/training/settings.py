@@ -26,10 +26,11 @@ class TrainingSettings:
     (Loshchilov and Hutter 2019, arXiv 1711.05101), which is cheaper for layers of many hundred
     channels and wants betas of about 0.9 and 0.99. rate: of the optimizer, with `betas` and the
     weights' `decay`, rising linearly over `warmup` steps and then falling as half a cosine to
-    `last_rate`. clip: the largest norm of a gradient, of each network by itself; None for no limit.
-    average: decay of the exponential average of the weights that is judged and returned; 0 for the
-    last weights. precision: None, "bfloat16" or "float16" for mixed precision on CUDA. compile: the
-    networks with torch.compile.
+    `last_rate`. fine_rate: in place of `rate` for a network that a Refiner has for its fine levels
+    alone, falling in proportion; None for the same. clip: the largest norm of a gradient, of each
+    network by itself; None for no limit. average: decay of the exponential average of the weights
+    that is judged and returned; 0 for the last weights. precision: None, "bfloat16" or "float16"
+    for mixed precision on CUDA. compile: the networks with torch.compile.
 
     Raises InputError for a value out of its range.
     """
@@ -41,6 +42,7 @@ class TrainingSettings:
     optimizer: str = "soap"
     rate: float = 3e-3
     last_rate: float = 0.0
+    fine_rate: float | None = None
     warmup: int = 100
     betas: tuple[float, float] = (0.95, 0.95)
     decay: float = 0.0
@@ -59,6 +61,8 @@ class TrainingSettings:
             raise InputError(f"optimizer must be {' or '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         self._number("rate", above=0.0)
         self._number("last_rate", least=0.0, most=self.rate)
+        if self.fine_rate is not None:
+            self._number("fine_rate", above=0.0)
         self._number("decay", least=0.0)
         self._number("average", least=0.0, below=1.0)
         if self.clip is not None:

@@ -12,6 +12,8 @@ from sims.pde.networks import LocalNet, UNet
 from sims.pde.objectives import Batch, refine
 from sims.pde.refiner import Refiner, load_surrogate
 from sims.pde.surrogate import OneStep
+from sims.pde.training import TrainingSettings
+from sims.pde.training.optimizer import optimizer, set_rate
 
 DATA = {"time_step": 0.5, "length": 8.0, "points": 16}
 EXACT = 1e-12  # float64 rounding of transforms of values of size 1
@@ -194,14 +196,14 @@ def test_it_learns_what_level_0_leaves_out():
     made = refiner(fine=LocalNet(1, 4, 1, width=4, blocks=1, kernel=3))
     made.fit_scale(data)
     made.network.requires_grad_(False)
-    optimizer = torch.optim.Adam(made.fine.parameters(), lr=1e-2)
+    rule = torch.optim.Adam(made.fine.parameters(), lr=1e-2)
     generator, losses = seeded(), []
     for _ in range(200):
         rows = torch.randint(64, (16,), generator=generator)
         loss = refine(made, Batch(data[rows, :2]), generator)
-        optimizer.zero_grad()
+        rule.zero_grad()
         loss.backward()
-        optimizer.step()
+        rule.step()
         losses.append(float(loss.detach()))
     assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
 
@@ -240,3 +242,14 @@ def test_arguments_that_cannot_be():
     free.fit_scale(states())
     with pytest.raises(InputError, match=r"u must have \(16,\) points"):
         free.step(torch.zeros(1, 1, 32), {"spacing": 0.25})
+
+
+def test_the_fine_network_can_have_a_rate_of_its_own():
+    made = refiner()
+    one = optimizer(made, TrainingSettings())
+    assert [group["lr"] for group in one.param_groups] == [3e-3, 3e-3]
+    other = optimizer(made, TrainingSettings(fine_rate=1e-2))
+    set_rate(other, 0.5)
+    assert [group["lr"] for group in other.param_groups] == [1.5e-3, 5e-3]
+    with pytest.raises(InputError, match="fine_rate must be"):
+        TrainingSettings(fine_rate=-1.0)
