@@ -138,7 +138,8 @@ def draw_horizons(
     label = "solver with white noise"
     axes.semilogx(noise.numpy(), horizon.numpy(), "o-", color="0.4", ms=3, lw=1, label=label)
     for place, (name, (error, seconds)) in enumerate(models.items()):
-        axes.plot([error], [seconds], "s", color=COLOURS[place % len(COLOURS)], label=name)
+        marker = "s" if place < len(COLOURS) else "^"
+        axes.plot([error], [seconds], marker, color=COLOURS[place % len(COLOURS)], label=name)
     axes.legend(fontsize=8)
     save(figure, path)
 

@@ -38,9 +38,9 @@ class Scenario:
     told of both. trajectories, frames: of the training. warm_up, horizon [s]: before the first
     frame, and of the test rollouts. growth [1/s]: the largest Lyapunov exponent, None where it is
     not known. widths: of the one-step network; first: of level 0 of a Refiner, and fine: width,
-    blocks and kernel of the network of its level 1; together they have no more parameters. rate: of
-    the training of the Refiner. coarse: (solver steps in a step of the surrogate, points) of
-    cheaper solvers that surrogates are judged beside.
+    blocks and kernel of the network of its level 1; together they have no more parameters. coarse:
+    (solver steps in a step of the surrogate, points) of cheaper solvers that surrogates are judged
+    beside.
     """
 
     solver: Callable[..., Any]
@@ -61,11 +61,11 @@ class Scenario:
     first: tuple[int, ...]
     fine: tuple[int, int, int]
     training: TrainingSettings
-    rate: float
     coarse: tuple[tuple[int, int], ...]
     blocks: int = 1
     dimension: int = 1
     attention: bool = False
+    norm: bool = False
     vary: float = 0.0
 
     @property
@@ -119,6 +119,7 @@ class Scenario:
             blocks=self.blocks,
             conditions=2 if self.vary else 0,
             attention=self.attention,
+            norm=self.norm,
         )
 
     def _grid(self) -> dict[str, Any]:
@@ -185,8 +186,7 @@ def kuramoto_sivashinsky() -> Scenario:
         widths=(32, 64, 112),
         first=(32, 60, 103),
         fine=(24, 3, 5),
-        training=TrainingSettings(steps=1000, batch=16, stride=4),
-        rate=1e-2,
+        training=TrainingSettings(steps=1000, batch=16, stride=4, fine_rate=1e-2),
         coarse=((2, 128), (4, 128), (8, 64)),
     )
 
@@ -211,7 +211,6 @@ def kuramoto_sivashinsky_paper() -> Scenario:
         widths=(64, 128, 256, 1024),
         first=(64, 128, 256, 992),
         fine=(64, 6, 5),
-        rate=1e-4,
         training=TrainingSettings(
             steps=896_000,
             stride=4,
@@ -224,6 +223,7 @@ def kuramoto_sivashinsky_paper() -> Scenario:
         ),
         coarse=((2, 256), (4, 256), (8, 64)),
         blocks=2,
+        norm=True,
         vary=0.1,
     )
 
@@ -243,8 +243,7 @@ def kolmogorov_flow() -> Scenario:
         widths=(12, 24, 40),
         first=(12, 24, 33),
         fine=(8, 2, 5),
-        training=TrainingSettings(steps=400, batch=8),
-        rate=1e-2,
+        training=TrainingSettings(steps=400, batch=8, fine_rate=1e-2),
         coarse=((4, 64), (10, 32)),
     )
 
@@ -267,9 +266,9 @@ def kolmogorov_flow_paper() -> Scenario:
         training=TrainingSettings(
             steps=100_000, batch=32, optimizer="adamw", rate=2e-4, betas=(0.9, 0.999)
         ),
-        rate=2e-4,
         coarse=((32, 64), (16, 128)),
         blocks=2,
+        norm=True,
         attention=True,
     )
 

@@ -26,6 +26,7 @@ from sims.pde.metrics import (
     correlation_time,
     energy_spectrum,
     forecast_horizons,
+    horizon_map,
 )
 from sims.pde.objectives import Objective, one_step, refine
 from sims.pde.refiner import Refiner, load_surrogate
@@ -33,9 +34,13 @@ from sims.pde.refining import plots, views
 from sims.pde.refining.scenario import Scenario, scenario
 from sims.pde.rollout import Diverged, rollout
 from sims.pde.surrogate import Surrogate
-from sims.pde.training import TrainingRecord, TrainingSettings, train
+from sims.pde.training import TrainingRecord, train
 
 THRESHOLD = 0.8
+ERROR = "nRMSE, one step"
+HORIZON = f"corr_time_of_mean {THRESHOLD} [s]"
+NOISE = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # relative, of the map of horizons
+POINTS_DRAWN = 50  # of a curve of losses
 SHOWN = 6  # fields of a flow in a row of the report
 NAMES = {"one-step": "one-step", "refiner": "PDE-Refiner"}
 
@@ -124,14 +129,11 @@ class _Work:
 
     def one_step(self, folder: Path) -> CaseResult:
         """The plain model."""
-        chosen = self.scenario
-        return self._train(folder, "one-step", chosen.one_step, one_step, chosen.training)
+        return self._train(folder, "one-step", self.scenario.one_step, one_step)
 
     def refiner(self, folder: Path) -> CaseResult:
         """The model that refines."""
-        chosen = self.scenario
-        training = replace(chosen.training, rate=chosen.rate)
-        return self._train(folder, "refiner", chosen.refiner, refine, training)
+        return self._train(folder, "refiner", self.scenario.refiner, refine)
 
     def forecast(self, folder: Path) -> CaseResult:
         """Rollouts of networks and cheaper solvers beside the truth."""
@@ -158,6 +160,7 @@ class _Work:
         plots.draw_correlations(folder / "correlation.png", times, curves, THRESHOLD)
         self._draw_spectra(folder, kept, errors)
         if chosen.dimension == 1:
+            self._draw_horizons(folder, begin, rows)
             shown = {name: states[0, :, 0] for name, states in kept.items()}
             title = "One test trajectory, forecast from its first field"
             end = chosen.horizon
@@ -201,7 +204,6 @@ class _Work:
         key: str,
         make: Callable[[], Surrogate],
         objective: Objective,
-        training: TrainingSettings,
     ) -> CaseResult:
         torch.manual_seed(self.seed)  # of the first weights
         model = make().to(self.device)
@@ -209,10 +211,11 @@ class _Work:
         train(
             model,
             self._data.to(device=self.device),
-            training,
+            self.scenario.training,
             objective=objective,
             generator=torch.Generator(self.device).manual_seed(self.seed + 1),
             checkpoint=checkpoint,
+            look_every=max(1, self.scenario.training.steps // POINTS_DRAWN),
             progress=True,
         )
         with replacing(folder / f"{key}.pt") as draft:
@@ -242,11 +245,11 @@ class _Work:
         return {
             "model": name,
             "parameters": parameters or None,
-            "nRMSE, one step": f"{bands.overall:.2e}",
+            ERROR: f"{bands.overall:.2e}",
             "low": f"{bands.bands[0]:.2e}",
             "middle": f"{bands.bands[1]:.2e}",
             "high third": f"{bands.bands[2]:.2e}",
-            f"corr_time_of_mean {THRESHOLD} [s]": round(times.of_mean, 2),
+            HORIZON: round(times.of_mean, 2),
             "0.9 [s]": round(strict.of_mean, 2),
             f"mean_of_corr_time {THRESHOLD} [s]": round(times.mean_of, 2),
             "Lyapunov times": None if growth is None else round(times.of_mean * growth, 2),
@@ -278,6 +281,19 @@ class _Work:
         states, seconds = self._rolled(solver, small, steps * chosen.steps, steps, None)
         fine = resampled(states.flatten(0, 1), chosen.kept)
         return fine.unflatten(0, states.shape[:2]), seconds
+
+    def _draw_horizons(self, folder: Path, begin: Tensor, rows: list[dict[str, Any]]) -> None:
+        """Horizons of the solver with noise after every step, and of the models beside it."""
+        chosen, own = self.scenario, self._drawing(self.seed + 4)
+        side = self._test.length if chosen.vary else chosen.length
+        solver = chosen.solver(
+            points=chosen.points, time_step=chosen.time_step * self._pace, length=side
+        )
+        found = horizon_map(
+            solver, begin, NOISE, chosen.every, chosen.steps, generator=own, progress=True
+        )
+        models = {str(row["model"]): (float(row[ERROR]), float(row[HORIZON])) for row in rows}
+        plots.draw_horizons(folder / "horizon.png", found.noise, found.of_mean, models)
 
     def _draw_spectra(
         self, folder: Path, kept: Mapping[str, Tensor], errors: Mapping[str, Tensor]
