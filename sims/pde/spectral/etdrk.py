@@ -130,18 +130,22 @@ def without_dust(decay: Tensor, dtype: torch.dtype) -> Tensor:
 class Buffers:
     """Memory a step may overwrite, so that it asks for none.
 
-    wide: the modes of a stage (B, C, *modes), zero beyond the kept columns, as a transform wants
-    them. stage: its kept columns, split into lanes or not. made: N, complex. half, last, full: as
-    in `etdrk4_step`.
+    made: N, complex. half, last, full: as in `etdrk4_step`, in lanes or not. wide and stage: the
+    modes that `take` was given.
     """
 
-    def __init__(self, modes: Tensor, kept: int, *, split: bool):
-        self.wide = modes
-        stage = modes[..., :kept]
-        self.stage = lanes(stage) if split else stage
-        parts = modes.new_empty(4, *stage.shape)
-        self.made = parts[0]
+    def __init__(self, stage: Tensor, *, split: bool):
+        """stage: modes of the shape and the kind that steps work on."""
+        parts = stage.new_empty(4, *stage.shape)
+        self.split, self.made = split, parts[0]
         _, self.half, self.last, self.full = lanes(parts) if split else parts
+
+    def take(self, modes: Tensor, kept: int) -> None:
+        """Work on `modes` (B, C, *modes), zero beyond the kept columns, so that a transform need
+        not pad them.
+        """
+        self.wide, stage = modes, modes[..., :kept]
+        self.stage = lanes(stage) if self.split else stage
 
 
 def etdrk4_step(

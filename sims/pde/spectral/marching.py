@@ -25,6 +25,7 @@ from sims.pde.spectral.tracking import transforming
 from sims.pde.spectral.transform import Transform
 
 DECAYS_KEPT = 8  # different counts of steps are few: one, and those between the frames of rollouts
+SPARE_BYTES = 1 << 23  # of an array that is kept for the next call, where it is still in the cache
 
 
 class Equation(Protocol):
@@ -49,7 +50,7 @@ class Prepared:
     """The numbers that steps of an equation are made of, for fields of one dtype and device.
 
     first: the column of modes from which on there are some that N leaves alone. acted_on: 1 from
-    there on where N does act, 0 elsewhere.
+    there on where N does act, 0 elsewhere. spare: memory of the last call, by the shape of modes.
     """
 
     def __init__(self, equation: Equation, dtype: torch.dtype, device: torch.device):
@@ -87,6 +88,7 @@ class Prepared:
             if equation.dimension == 1:
                 self.first = kept  # N acts on all columns before, and on none from here on
         self.acted_on = mask[..., self.first :].to(dtype.to_complex())
+        self.spare: dict[torch.Size, Buffers] = {}
         self._decays: dict[int, Tensor | None] = {}
 
     def decay(self, steps: int) -> Tensor | None:
@@ -142,10 +144,17 @@ def march(
     scheme = prepared.scheme.rows(rows)
     if in_place:
         apart *= prepared.acted_on
-        buffers = Buffers(v, kept, split=prepared.split)
+        low = v[..., :kept]
+        buffers = prepared.spare.pop(low.shape, None)
+        if buffers is None:
+            with torch.inference_mode(False):  # a call outside of it may come next
+                buffers = Buffers(low, split=prepared.split)
+        buffers.take(v, kept)
         nonlinear = prepared.nonlinear(equation, rows, buffers)
         for _ in range(steps):
             etdrk4_step(buffers.stage, scheme, nonlinear, buffers)
+        if buffers.made.nbytes <= SPARE_BYTES:
+            prepared.spare = {low.shape: buffers}
         if beyond is not None:
             apart += beyond
     else:

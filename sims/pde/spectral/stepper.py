@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -154,6 +155,10 @@ class Stepper:
         if u.is_cuda or count >= batch:
             return [EVERY]
         return [slice(start, start + count) for start in range(0, batch, count)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # other processes make their coefficients themselves
+        return self.__dict__ | {"_kept": {}}
 
     def _check_field(self, u: Tensor) -> None:
         """Raise InputError unless `u` has the shape and the precision of a field."""

@@ -1,5 +1,7 @@
 """Derivatives of steps: of the field, the parameters, the length, the time step, the forcing."""
 
+import pickle
+
 import pytest
 import torch
 from torch import Tensor
@@ -132,7 +134,8 @@ def test_field_after_inference_mode():
     stepper = KuramotoSivashinsky(22.0, 16)
     u = random_waves(stepper, 1, torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        stepper.step(u)
+        inside = stepper.step(u)
+    assert torch.equal(stepper.step(u), inside)
     stepper.step(u.requires_grad_()).sum().backward()
     assert u.grad is not None
 
@@ -169,3 +172,12 @@ def test_portions_are_the_whole(monkeypatch):
     whole = stepper.advance(u, 3)
     monkeypatch.setattr("sims.pde.spectral.stepper.CHUNK_BYTES", 3 * 32 * 8)
     assert torch.allclose(stepper.advance(u, 3), whole, rtol=0.0, atol=1e-14)
+
+
+def test_steppers_go_to_other_processes():
+    stepper = KuramotoSivashinsky(22.0, 16)
+    u = random_waves(stepper, 2, torch.Generator().manual_seed(0))
+    after = stepper.step(u)
+    written = pickle.dumps(stepper)
+    assert len(written) < 2000  # without coefficients and buffers
+    assert torch.equal(pickle.loads(written).step(u), after)
