@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint as run_again
 
 from geomopt.errors import InputError, check_tensor
 from geomopt.runs.progress import Progress
+from sims.pde.networks.arguments import check_generator, check_number
 from sims.pde.surrogate import Surrogate
 
 
@@ -46,7 +48,7 @@ def rollout(
     Frame i is at the time (i + 1) * every * model.time_step: `u` itself is not among them. A model
     is anything with `step(u)`, a solver or a surrogate; one with `advance(u, steps)` is asked for
     `every` steps at once. condition: of a surrogate, name to a number or to values (B,). generator:
-    of a surrogate that draws noise.
+    of a surrogate that draws noise; a model whose `step` takes none does without.
 
     Differentiable; with `checkpoint` only the frames are kept for the way back, and what lies
     between is computed a second time, with the same noise.
@@ -54,8 +56,8 @@ def rollout(
     A trajectory diverges where it is not finite, or where |u| exceeds `largest` (by default the
     model's own `largest` if it has one, ten times what a surrogate has met in training). It is
     stopped there: its frames from then on are NaN, and a `Diverged` warning tells how many did.
-    Raises InputError for fields that do not fit the model and for steps that are no multiple of
-    `every`.
+    Raises InputError for fields that do not fit the model, for steps that are no multiple of
+    `every`, for what is no model, and for a condition where the model takes none.
     """
     check_tensor("u", u)
     for name, value in (("steps", steps), ("every", every)):
@@ -66,8 +68,14 @@ def rollout(
             f"steps must be a multiple of every, got steps={steps} and every={every}; "
             f"{steps - steps % every} would do"
         )
+    takes = _taken(model)
+    if condition is not None and "condition" not in takes:
+        raise InputError(f"condition must be None for {type(model).__name__}, which takes none")
+    if generator is not None:
+        check_generator("generator", generator)
+        generator = generator if "generator" in takes else None
     limit = getattr(model, "largest", None) if largest is None else largest
-    if limit is not None and not float(limit) > 0:
+    if limit is not None and not check_number("largest", limit, "a number above 0") > 0:
         raise InputError(f"largest must be above 0, got {limit}")
     own = None if generator is None else torch.Generator(generator.device)
     move = _mover(model, every, condition, own)
@@ -77,7 +85,8 @@ def rollout(
         for number in range(steps // every):
             state = None if generator is None else generator.get_state()
             if checkpoint and torch.is_grad_enabled():
-                u = run_again(move, u, state, use_reentrant=False, preserve_rng_state=False)
+                again = generator is None  # then a model that draws has torch's own noise
+                u = run_again(move, u, state, use_reentrant=False, preserve_rng_state=again)
             else:
                 u = move(u, state)
             if generator is not None and own is not None:
@@ -97,6 +106,16 @@ def rollout(
             stacklevel=2,
         )
     return torch.stack(frames, 1)
+
+
+def _taken(model: Any) -> set[str]:
+    """Names of what a model's step takes beside the fields; InputError for what is no model."""
+    if isinstance(model, type) or not callable(getattr(model, "step", None)):
+        raise InputError(f"model must have step(u), as a solver or a surrogate does, got {model!r}")
+    given = inspect.signature(model.step).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in given.values()):
+        return {"condition", "generator"}
+    return set(given)
 
 
 def _mover(

@@ -39,6 +39,13 @@ def check_flag(name: str, value: object) -> bool:
     return value
 
 
+def check_generator(name: str, value: object) -> torch.Generator:
+    """Return the value if it is a generator of random numbers."""
+    if not isinstance(value, torch.Generator):
+        raise InputError(f"{name} must be a torch.Generator, got {value!r}")
+    return value
+
+
 def check_dimension(dimension: object) -> int:
     """Return the number of axes if it is 1, 2 or 3."""
     if isinstance(dimension, bool) or not isinstance(dimension, int) or not 1 <= dimension <= 3:

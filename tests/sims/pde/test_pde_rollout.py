@@ -105,11 +105,43 @@ def test_what_a_surrogate_has_met_bounds_its_rollouts():
         ({"steps": 5, "every": 2}, "steps=5 and every=2; 4 would do"),
         ({"steps": 2, "every": -1}, "every must be an integer of at least 1, got -1"),
         ({"steps": 2, "largest": 0.0}, "largest must be above 0"),
+        ({"steps": 2, "largest": "much"}, "largest must be a number above 0, got 'much'"),
+        ({"steps": 2, "generator": 1}, r"generator must be a torch\.Generator, got 1"),
+        ({"steps": 2, "condition": {"viscosity": 1.0}}, "condition must be None for Growing"),
     ],
 )
 def test_bad_input_is_named(options, message):
     with pytest.raises(InputError, match=message):
         rollout(Growing(), field(1, 1, 4), **options)
+
+
+@pytest.mark.parametrize("model", [None, Growing, lambda u: u])
+def test_what_is_no_model_is_named(model):
+    with pytest.raises(InputError, match=r"model must have step\(u\)"):
+        rollout(model, field(1, 1, 4), steps=1)
+
+
+def test_a_model_that_draws_no_noise_does_without_the_generator():
+    u, generator = field(1, 1, 4), torch.Generator().manual_seed(1)
+    before = generator.get_state()
+    model = Leaping()
+    model.step = lambda u: 2.0 * u
+    states = rollout(model, u, steps=4, every=2, generator=generator)
+    assert model.calls == 2  # as one without a generator: at once from frame to frame
+    assert torch.equal(states[:, -1], 16.0 * u)
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_checkpoints_meet_the_noise_of_torch_again():
+    class Noisy(Growing):
+        def step(self, u):
+            return u * torch.randn(u.shape, dtype=u.dtype)
+
+    u = field(2, 1, 6).requires_grad_()
+    torch.manual_seed(4)
+    states = rollout(Noisy(), u, steps=4, every=2, checkpoint=True)
+    (slope,) = torch.autograd.grad(states[:, -1].sum(), u)
+    assert torch.allclose(slope, (states[:, -1] / u).detach())
 
 
 def test_a_field_that_is_not_finite_is_refused():
