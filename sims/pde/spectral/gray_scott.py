@@ -18,10 +18,10 @@ class GrayScott(Stepper):
     """u_t = D_u laplace u - u v^2 + feed (1 - u), v_t = D_v laplace v + u v^2 - (feed + kill) v.
 
     Fields (B, 2, *points), the channels u and v; u = 1, v = 0 is the state of rest. diffusivities:
-    (D_u, D_v). The product has degree three, so only the lower half of the modes on each axis
-    react; the others diffuse and decay. The default numbers make spots that divide (Pearson 1993,
-    Science 261, 189), and want points 0.01 apart: on twice that they stand still. Raises
-    InputError for negative numbers.
+    (D_u, D_v), two numbers or a tensor (2,). The product has degree three, so only the lower half
+    of the modes on each axis react; the others diffuse and decay. The default numbers make spots
+    that divide (Pearson 1993, Science 261, 189), and want points 0.01 apart: on twice that they
+    stand still. Raises InputError for negative numbers.
     """
 
     degree = 3
@@ -33,9 +33,11 @@ class GrayScott(Stepper):
         time_step: Number = 1.0,
         feed: Number = 0.03,
         kill: Number = 0.062,
-        diffusivities: Sequence[Number] = (2e-5, 1e-5),
+        diffusivities: Sequence[Number] | Tensor = (2e-5, 1e-5),
         dimension: int = 2,
     ):
+        if isinstance(diffusivities, Tensor) and diffusivities.ndim == 1:
+            diffusivities = diffusivities.unbind()
         if not isinstance(diffusivities, Sequence) or len(diffusivities) != 2:
             raise InputError(f"diffusivities must be two numbers, got {diffusivities!r}")
         names = ("feed", "kill", "diffusivity_u", "diffusivity_v")

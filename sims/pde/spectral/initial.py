@@ -33,6 +33,7 @@ def random_waves(
     Brandstetter, Welling and Worrall 2022 (arXiv 2202.07643). Raises InputError for a stepper of
     more dimensions and for counts below 1.
     """
+    _check_source(stepper, generator)
     if stepper.dimension != 1:
         raise InputError(
             f"random_waves are for one dimension, the stepper has {stepper.dimension}; "
@@ -64,6 +65,7 @@ def filtered_noise(
     channel is scaled to the standard deviation `deviation`. Raises InputError for numbers that
     are not positive.
     """
+    _check_source(stepper, generator)
     whole_number("count", count)
     for name, value in (("waves", waves), ("deviation", deviation)):
         if not (math.isfinite(value) and value > 0):
@@ -96,6 +98,7 @@ def spots(
     deviation `radius` (in box edges) at places drawn uniformly, and 0 elsewhere. Raises
     InputError for a stepper without two channels and for numbers that are not positive.
     """
+    _check_source(stepper, generator)
     if stepper.channels != 2:
         raise InputError(f"spots are for two channels, the stepper has {stepper.channels}")
     whole_number("count", count)
@@ -111,6 +114,13 @@ def spots(
     empty = (1.0 - torch.exp(-squared / (2.0 * radius**2))).prod(1)
     seeds = 1.0 - empty
     return torch.stack([1.0 - 0.5 * seeds, 0.25 * seeds], 1).to(dtype)
+
+
+def _check_source(stepper: object, generator: object) -> None:
+    if not isinstance(stepper, Stepper):
+        raise InputError(f"stepper must be one of sims.pde, got {type(stepper).__name__}")
+    if not isinstance(generator, torch.Generator):
+        raise InputError(f"generator must be a torch.Generator, got {type(generator).__name__}")
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -131,7 +131,10 @@ def kolmogorov_forcing(
             f"wavenumber must be below a third of the {points} points, got {wavenumber!r}"
         )
     amplitude = checked_parameter("amplitude", amplitude)
-    edges = lengths_of(checked_parameter("length", length, above=0.0), 2, torch.device("cpu"))
+    edge = checked_parameter("length", length, above=0.0)
+    if isinstance(edge, Tensor) and edge.ndim:
+        raise InputError(f"length must be one number, the edge of a square, got {length!r}")
+    edges = lengths_of(edge, 2, torch.device("cpu"))
     if isinstance(amplitude, Tensor) and amplitude.ndim:
         amplitude = amplitude.reshape(-1, 1, 1, 1)
     k = 2.0 * math.pi * wavenumber / edges[0, 0]

@@ -53,7 +53,7 @@ class Stepper:
         channels: int = 1,
         conserves_mean: bool = True,
     ):
-        if isinstance(dimension, bool) or dimension not in (1, 2, 3):
+        if whole_number("dimension", dimension) > 3:
             raise InputError(f"dimension must be 1, 2 or 3, got {dimension!r}")
         self.dimension = dimension
         self.points = checked_points(points, dimension)

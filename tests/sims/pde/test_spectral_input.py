@@ -32,6 +32,7 @@ NAN = float("nan")
         (lambda: KuramotoSivashinsky(viscosity=0.0), "viscosity must be"),
         (lambda: KuramotoSivashinsky(viscosity="big"), "viscosity must be"),
         (lambda: Burgers(dimension=4), "dimension must be 1, 2 or 3"),
+        (lambda: Burgers(dimension=2.0), "dimension must be a whole number"),
         (lambda: Burgers((1.0, 2.0), 32, 0.1, dimension=3), "3 of them"),
         (lambda: Burgers(viscosity=-0.1), "viscosity must be"),
         (lambda: AdvectionDiffusion(velocity=(1.0, 2.0)), "velocity must be one number or 1"),
@@ -43,6 +44,7 @@ NAN = float("nan")
         (lambda: NavierStokes2D(points=4, forcing=torch.full((4, 4), NAN)), "forcing must be"),
         (lambda: kolmogorov_forcing(12, 4), "below a third"),
         (lambda: kolmogorov_forcing(12, 0), "wavenumber must be"),
+        (lambda: kolmogorov_forcing(12, 2, length=(1.0, 2.0)), "length must be one number"),
     ],
 )
 def test_bad_steppers(make, message):
@@ -148,6 +150,8 @@ def test_initial_laws_repeat_and_are_scaled():
         (lambda g: filtered_noise(NavierStokes2D(points=8), 1, g, deviation=NAN), "deviation"),
         (lambda g: spots(NavierStokes2D(points=8), 1, g), "two channels"),
         (lambda g: spots(GrayScott(points=8), 1, g, radius=-1.0), "radius must be"),
+        (lambda g: random_waves(g, 1, g), "stepper must be"),
+        (lambda g: random_waves(KuramotoSivashinsky(points=8), 1, 0), "generator must be"),
     ],
 )
 def test_bad_laws(make, message):
