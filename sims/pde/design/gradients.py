@@ -75,9 +75,9 @@ def gradient_cosine(
 
 def gradient_table(rows: Sequence[GradientMatch]) -> str:
     """The rows as text: horizon, cosine, ratio of norms, growth, and cosine (ratio) by band."""
-    lines = ["horizon [s]   cosine    ratio   growth   low            middle         high"]
+    lines = ["horizon [s]   cosine    ratio   growth   low              middle           high"]
     for row in rows:
-        bands = "".join(f"   {cosine:6.3f} ({ratio:5.2f})"[:15] for cosine, ratio in row.bands)
+        bands = "".join(f"   {f'{cosine:.3f} ({ratio:.3g})':14}" for cosine, ratio in row.bands)
         lines.append(
             f"{row.horizon:11.2f} {row.cosine:8.3f} {row.ratio:8.3f} {row.growth:8.2f}{bands}"
         )

@@ -6,21 +6,22 @@ import math
 import warnings
 from collections.abc import Mapping
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from geomopt.errors import InputError, check_tensor
 from optimizers import Box, Evaluation, LinearizedTarget, Problem
 from sims.pde.design.observations import Observations
 from sims.pde.design.unknowns import Coefficients, Field, Number
+from sims.pde.refiner import Refiner
 from sims.pde.rollout import Diverged, rollout
 from sims.pde.surrogate import Surrogate
 
 INITIAL = "initial"  # the unknown that is not an argument of the model
-TANGENTS = 64  # carried forward at once
+AT_ONCE = 32  # coordinates that are moved in one rollout
 Unknown = Field | Number
 
 
@@ -176,6 +177,11 @@ class InverseProblem(Problem):
 
     def residuals(self, named: Mapping[str, Tensor]) -> Tensor:
         """Phi (B, k): weighted deviations from what was measured, then those from the prior."""
+        rows = len(next(iter(named.values())))
+        if rows > 1 and isinstance(self.model, Refiner):
+            # one by one, so that a design meets the same noise whatever stands beside it
+            each = [{name: part[i : i + 1] for name, part in named.items()} for i in range(rows)]
+            return torch.cat([self.residuals(one) for one in each])
         return self.deviations(self.frames(self.values(named)), named)
 
     def deviations(self, frames: Tensor, named: Mapping[str, Tensor]) -> Tensor:
@@ -199,36 +205,31 @@ class InverseProblem(Problem):
         iteration: int = 0,
         target: LinearizedTarget | None = None,
     ) -> Evaluation:
-        """As `Problem.evaluate`; the Gauss-Newton matrix of order 2 by tangents carried forward."""
+        """As `Problem.evaluate`, with the matrix of `gauss_newton` at order 2."""
         if order == 2 and target is None:
-            return Evaluation.cat([self._squared(*self.linearised(row)) for row in x])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Diverged)  # a failed row tells it
-            return super().evaluate(x, order, fidelity=fidelity, iteration=iteration, target=target)
+            answer = super().evaluate(x, 1, fidelity=fidelity, iteration=iteration)
+            return replace(answer, curvature=torch.stack([self.gauss_newton(row) for row in x]))
+        return super().evaluate(x, order, fidelity=fidelity, iteration=iteration, target=target)
 
-    def linearised(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Phi (k,) and its Jacobian (d, k) at one design (d,), by tangents carried forward."""
-        rows, residuals = [], x
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", Diverged)
-            for some in torch.eye(len(x)).to(x).split(TANGENTS):
-                with forward_ad.dual_level():
-                    dual = forward_ad.make_dual(x.expand(len(some), -1).clone(), some)
-                    pushed = forward_ad.unpack_dual(self.residuals(self.parameters_of(dual)))
-                    assert pushed.tangent is not None
-                    rows.append(pushed.tangent)
-                    residuals = pushed.primal[0]
-        return residuals, torch.cat(rows)
-
-    def _squared(self, residuals: Tensor, jacobian: Tensor) -> Evaluation:
-        """J with its gradient and Gauss-Newton matrix."""
-        return Evaluation(
-            (0.5 * residuals.square().sum())[None],
-            gradient=(jacobian @ residuals)[None],
-            outputs=residuals[None],
-            output_gradient=residuals[None],
-            curvature=(jacobian @ jacobian.mT)[None],
-        )
+    def gauss_newton(self, x: Tensor) -> Tensor:
+        """J^T J (d, d) of Phi at one design (d,), by central differences of all coordinates at
+        once: rollouts without a graph are far quicker than tangents, and the matrix only shapes
+        steps.
+        """
+        exact = self.model.dtype if isinstance(self.model, Surrogate) else self.dtype
+        size = torch.finfo(exact).eps ** (1 / 3) * self.scale
+        ahead, behind = (x + size).clamp(max=self.upper), (x - size).clamp(min=self.lower)
+        rows = []
+        with torch.no_grad():
+            for some in torch.arange(len(x), device=x.device).split(AT_ONCE):
+                near = x.repeat(2, len(some), 1)
+                row = torch.arange(len(some), device=x.device)
+                near[0, row, some], near[1, row, some] = ahead[some], behind[some]
+                moved = self.residuals(self.parameters_of(near.flatten(0, 1)))
+                high, low = moved.unflatten(0, (2, -1))
+                rows.append((high - low) / (ahead - behind)[some, None])
+        jacobian = torch.cat(rows)
+        return jacobian @ jacobian.mT
 
     def _begun(self, values: Mapping[str, Tensor]) -> tuple[Tensor, Any, dict[str, Any]]:
         """Fields (B E, C, *space) at time 0, the model, and what its rollout is told."""
@@ -260,7 +261,9 @@ class InverseProblem(Problem):
     def _rolled(
         self, model: Any, u: Tensor, steps: int, every: int, options: dict[str, Any]
     ) -> Tensor:
-        return rollout(model, u, steps, every, checkpoint=self.checkpoint, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Diverged)  # a failed row tells it
+            return rollout(model, u, steps, every, checkpoint=self.checkpoint, **options)
 
     def _known(self, initial: Tensor | None) -> Tensor | None:
         """The known initial fields. Raises InputError unless exactly what is unknown is missing."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +26,6 @@ from optimizers import (
     minimize,
 )
 from sims.pde.design.problems import InverseProblem
-from sims.pde.rollout import Diverged
 
 GOOD, POOR = 0.75, 0.25  # of the promised decrease, from which the region grows and shrinks
 GROWTH, SHRINKAGE = 2.0, 0.25
@@ -127,10 +125,10 @@ def verified(
     `problem.gradient_cost`. target: a value that is good enough. radius, largest: in units of
     `problem.scale`. steps: rounds on the surrogate in a proposal. method: of a proposal, by default
     Gauss-Newton, for up to some hundred unknowns; "lbfgs" for more. correction: "outputs" never
-    asks for e, "gradient" at each x, "auto" after a proposal that failed at x. fine_tune: called
-    with all that was solved after a proposal with rho < 1/4; it may train the surrogate in place,
-    or return another one. path: of a file to go on from, written after each round; it does not hold
-    the surrogate.
+    asks for e, "gradient" at each x, "auto" at each x from the first proposal on that failed.
+    fine_tune: called with all that was solved after a proposal with rho < 1/4; it may train the
+    surrogate in place, or return another one. path: of a file to go on from, written after each
+    round; it does not hold the surrogate.
 
     Raises InputError for arguments that do not fit, and where the start cannot be solved.
     """
@@ -196,17 +194,11 @@ class _Region(Problem):
         return 0.5 * outputs[:, :-1].square().sum(1) + outputs[:, -1]
 
     def evaluate(self, x: Tensor, order: int = 0, **options: Any) -> Evaluation:
-        """As `Problem.evaluate`; the Gauss-Newton matrix by tangents that the surrogate carries."""
+        """As `Problem.evaluate`, with the surrogate's Gauss-Newton matrix at order 2."""
+        answer = super().evaluate(x, min(order, 1), **options)
         if order < 2:
-            return super().evaluate(x, order, **options)
-        outputs, jacobian = self._surrogate.linearised(x[0])
-        told = torch.cat([outputs + self._moved[0], ((x[0] - self._x) @ self._missing)[None]])
-        return Evaluation(
-            self._value(told[None]),
-            gradient=(jacobian @ told[:-1] + self._missing)[None],
-            outputs=told[None],
-            curvature=(jacobian @ jacobian.mT)[None],
-        )
+            return answer
+        return replace(answer, curvature=self._surrogate.gauss_newton(x[0])[None])
 
 
 class _Search:
@@ -226,6 +218,7 @@ class _Search:
         self.history: list[Proposal] = []
         self.pairs: list[Solved] = []
         self.slope: Tensor | None = None
+        self.distrusted = False  # whether a proposal without the solver's gradient has failed
         self.stuck: str | None = None
         if path is not None:
             checkpoint.check_writable(Path(path))
@@ -256,8 +249,7 @@ class _Search:
         """Value and outputs (1, k) of a design by the solver: one call."""
         self.solves += 1
         named = self.problem.parameters_of(x[None])
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", Diverged)  # an infinite value tells it
+        with torch.no_grad():
             frames = self.problem.frames(self.problem.values(named))
             outputs = self.problem.deviations(frames, named)
         value = float(0.5 * outputs.square().sum())
@@ -273,9 +265,11 @@ class _Search:
         fine_tune: Callable[[Sequence[Solved]], Any] | None,
     ) -> None:
         """One proposal and one solve."""
-        if self.correction == "gradient":
+        if self.correction == "gradient" or self.distrusted:
             self.ask_slope()
         trial, promise = self.propose(method, steps)
+        if self.stuck is not None:
+            return
         if not promise > NOTHING * self.value:
             if self.correction != "outputs" and self.slope is None:
                 self.ask_slope()
@@ -301,7 +295,7 @@ class _Search:
             if renewed is not None:
                 self.surrogate = self.problem.by(renewed, self.surrogate.condition)
         elif not accepted and self.correction == "auto":
-            self.ask_slope()
+            self.distrusted = True
 
     def ask_slope(self) -> None:
         """The solver's gradient where the search stands, if it is not known."""
@@ -316,6 +310,9 @@ class _Search:
         problem, surrogate, x = self.problem, self.surrogate, self.x
         with torch.no_grad():
             moved = self.outputs - surrogate.residuals(surrogate.parameters_of(x[None]))
+        if not bool(moved.isfinite().all()):
+            self.stuck = "the surrogate diverges at the best design"
+            return x, 0.0
         missing = torch.zeros_like(x)
         if self.slope is not None:
             aim = surrogate.evaluate(
@@ -326,9 +323,7 @@ class _Search:
                 missing = self.slope - aim.gradient[0]
 
         region = _Region(problem, surrogate, x, moved, missing, self.radius)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Diverged)
-            best = minimize(region, method, budget=Budget(iterations=steps))
+        best = minimize(region, method, budget=Budget(iterations=steps))
         self.asked += best.gradients
         finite = math.isfinite(best.value)
         return best.x, (self.value - best.value) if finite else 0.0
@@ -369,6 +364,6 @@ class _Search:
         self.pairs = [Solved(**pair) for pair in state["pairs"]]
 
     FIELDS = (
-        "x", "value", "outputs", "slope", "radius", "solves", "gradients", "asked", "stuck",
-        "seconds",
+        "x", "value", "outputs", "slope", "distrusted", "radius", "solves", "gradients", "asked",
+        "stuck", "seconds",
     )  # fmt: skip
