@@ -18,7 +18,8 @@ of N lies at j * length / N. Attributes of the root, in an npz file arrays of on
 | `equation`, `units`, `description` | text | as the user gave them, may be empty |
 
 HDF5 and Zarr are stored in chunks of whole frames of one trajectory each, so that a part of a file
-is read without the rest. An npz file is read whole.
+is read without the rest. HDF5 has a checksum of each chunk; one that a Zarr store lacks reads as
+NaN, which is refused. An npz file is read whole.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def save(data: Trajectories, path: str | os.PathLike[str]) -> None:
             return
         with backend.File(draft, "w") as file:
             for name, values in arrays.items():
-                chunks = {"chunks": _chunks(values)} if name == "states" else {}
-                file.create_dataset(name, data=values, **chunks)
+                chunks = _chunks(values) if name == "states" else values.shape
+                file.create_dataset(name, data=values, chunks=chunks, fletcher32=True)
             file.attrs.update(attributes)
 
 
@@ -143,7 +144,11 @@ def _write_zarr(path: Path, arrays: Mapping[str, np.ndarray], attributes: dict[s
             for name, values in arrays.items():
                 chunks = _chunks(values) if name == "states" else values.shape
                 made = root.create_array(
-                    name, shape=values.shape, dtype=values.dtype, chunks=chunks
+                    name,
+                    shape=values.shape,
+                    dtype=values.dtype,
+                    chunks=chunks,
+                    fill_value=np.nan,  # else a chunk that got lost reads as zeros
                 )
                 made[...] = values
             root.attrs.update(attributes)
@@ -174,7 +179,9 @@ def _read(
         attributes = dict(root.attrs)
         return _cut(_members(root), attributes, trajectories, frames)
     with _package("h5py").File(path, "r") as file:
-        return _cut(_members(file), dict(file.attrs), trajectories, frames)
+        # other programs write text as bytes
+        attributes = {n: a.decode() if isinstance(a, bytes) else a for n, a in file.attrs.items()}
+        return _cut(_members(file), attributes, trajectories, frames)
 
 
 def _members(root: Any) -> dict[str, Any]:
@@ -198,6 +205,11 @@ def _cut(
     if missing:
         raise InputError(f"it has no {', '.join(missing)}")
     found = {"states": np.asarray(arrays["states"][trajectories, frames])}
+    if 0 in found["states"].shape[:2]:
+        raise InputError(
+            f"trajectories and frames must leave something of {arrays['states'].shape[:2]}, got "
+            f"{trajectories} and {frames}"
+        )
     count = arrays["states"].shape[0]
     for name, values in arrays.items():
         if name != "states" and (name in ARRAYS or name.startswith("parameters/")):

@@ -202,6 +202,8 @@ class Trajectories:
 def check_slices(*slices: slice) -> None:
     """Raise InputError for a slice that goes backwards, which no file is read in."""
     for given in slices:
+        if not isinstance(given, slice):
+            raise InputError(f"trajectories and frames must be slices, got {given!r}")
         if given.step is not None and given.step < 1:
             raise InputError(f"slices must go forwards, got the step {given.step}")
 

@@ -147,6 +147,42 @@ def test_files_that_are_none_are_named(tmp_path, suffix):
         Trajectories.load(path)
 
 
+def test_damage_within_the_states_is_found(tmp_path):
+    pytest.importorskip("h5py")
+    pytest.importorskip("zarr")
+    data = counted(count=3)
+    data.save(tmp_path / "data.h5")
+    content = bytearray((tmp_path / "data.h5").read_bytes())
+    place = content.find(data.states[1, 0].numpy().tobytes())
+    content[place + 3] ^= 1
+    (tmp_path / "data.h5").write_bytes(bytes(content))
+    with pytest.raises(InputError, match=r"data\.h5 is damaged"):
+        Trajectories.load(tmp_path / "data.h5")
+    data.save(tmp_path / "data.zarr")
+    (tmp_path / "data.zarr" / "states" / "c" / "1" / "0" / "0" / "0").unlink()
+    with pytest.raises(InputError, match=r"data\.zarr: states must be finite"):
+        Trajectories.load(tmp_path / "data.zarr")
+
+
+def test_text_that_other_programs_write_as_bytes_is_read(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    counted().save(tmp_path / "data.h5")
+    with h5py.File(tmp_path / "data.h5", "a") as file:
+        file.attrs["format"] = np.bytes_(file.attrs["format"])
+        file.attrs["equation"] = np.bytes_("u_t = 0")
+    assert Trajectories.load(tmp_path / "data.h5").equation == "u_t = 0"
+
+
+@pytest.mark.parametrize(
+    ("trajectories", "what"),
+    [(0, "must be slices, got 0"), (slice(9, 12), r"must leave something of \(5, 9\)")],
+)
+def test_parts_that_are_none_are_named(tmp_path, trajectories, what):
+    counted().save(tmp_path / "data.npz")
+    with pytest.raises(InputError, match=what):
+        Trajectories.load(tmp_path / "data.npz", trajectories)
+
+
 def test_numbers_that_are_not_finite_are_counted_with_the_file(tmp_path):
     path = tmp_path / "data.npz"
     rich().save(path)
