@@ -14,7 +14,7 @@ from torch import Tensor
 from geomopt.errors import InputError, check_tensor
 from sims.pde.error_spectrum import ErrorSpectrum
 from sims.pde.networks.arguments import check_count, check_number
-from sims.pde.saved import built, read
+from sims.pde.saved import built, fill, read
 from sims.pde.schedule import FORMS, Form, NoiseLevels, candidate, recovered
 from sims.pde.surrogate import OneStep, Surrogate
 
@@ -300,9 +300,12 @@ def load_surrogate(path: str | os.PathLike[str]) -> Surrogate:
     kinds: dict[str, type[Surrogate]] = {"OneStep": OneStep, "Refiner": Refiner}
     if described["kind"] not in kinds:
         raise InputError(f"{path} holds a {described['kind']!r}, which is none of {sorted(kinds)}")
-    networks = {name: built(of) for name, of in described["networks"].items()}
-    for network in networks.values():
-        network.to(getattr(torch, content["dtype"]))
-    found = kinds[described["kind"]](**networks, **content["settings"])
-    found.load_state_dict(content["weights"])
+    try:
+        networks = {name: built(of) for name, of in described["networks"].items()}
+        for network in networks.values():
+            network.to(getattr(torch, content["dtype"]))
+        found = kinds[described["kind"]](**networks, **content["settings"])
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"path must be a file of a surrogate, got {path}: {error}") from None
+    fill(found, content["weights"], path)
     return found.eval()

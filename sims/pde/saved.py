@@ -41,6 +41,19 @@ def built(described: Mapping[str, Any]) -> torch.nn.Module:
     return NETWORKS[kind](**settings)
 
 
+def fill(module: torch.nn.Module, weights: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Give a module the weights of a file; raises InputError for others and where one is not
+    finite.
+    """
+    learned = [name for name, _ in module.named_parameters() if name in weights]
+    if not all(bool(torch.isfinite(weights[name]).all()) for name in learned):
+        raise InputError(f"{path} holds weights that are not finite")
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path} holds other weights: {error}") from None
+
+
 def differences(found: Mapping[str, Any], own: Mapping[str, Any], where: str = "") -> str:
     """What differs between two architectures, in words; empty if nothing does."""
     apart: list[str] = []

@@ -22,7 +22,7 @@ from sims.pde.conditions import (
     warn_outside,
 )
 from sims.pde.networks.arguments import check_count, check_number
-from sims.pde.saved import differences, read
+from sims.pde.saved import differences, fill, read
 
 OF_THE_GRID = ("time_step", "spacing")  # conditions that the surrogate has a value for itself
 NETWORKS_OF = ("network", "fine")  # arguments that are networks, of which a file tells how to make
@@ -251,6 +251,25 @@ class Surrogate(torch.nn.Module):
                     "over a range"
                 )
 
+    def check_proportions(self, length: Any, points: Any) -> None:
+        """Raise InputError where data have another ratio of the spacings along their axes.
+
+        The first axis is for `check_grid`. length, points: for each axis, or one for all.
+        """
+        cube = not isinstance(length, list | tuple)
+        edges = (1.0,) * self.dimension if cube else tuple(float(edge) for edge in length)
+        counts = _for_each_axis("points", points, self.dimension)
+        if len(edges) != self.dimension:
+            raise InputError(f"length must be of {self.dimension} axes, got {length!r}")
+        for axis in range(1, self.dimension):
+            own = self.lengths[axis] / self.points[axis] / self.spacing
+            came = edges[axis] / counts[axis] / (edges[0] / counts[0])
+            if not abs(came - own) <= ROOM * own:
+                raise InputError(
+                    f"spacing along axis {axis} must be {own:.6g} times that along the first, as "
+                    f"in the surrogate's box {self.lengths}, got {came:.6g} times"
+                )
+
     @property
     def dtype(self) -> torch.dtype:
         """That of the weights."""
@@ -289,10 +308,7 @@ class Surrogate(torch.nn.Module):
         apart = differences(content["architecture"], self.architecture())
         if apart:
             raise InputError(f"{path} holds a surrogate of another architecture: {apart}")
-        try:
-            self.load_state_dict(content["weights"])
-        except RuntimeError as error:  # networks that do not describe themselves
-            raise InputError(f"{path} holds other weights: {error}") from None
+        fill(self, content["weights"], path)
         self.conditions = ranges(content["settings"]["conditions"])
         self._fitted = False
 

@@ -16,7 +16,7 @@ from geomopt.errors import InputError
 from geomopt.runs.progress import Progress
 from optimizers import checkpoint as files
 from sims.pde.data.trajectories import Trajectories
-from sims.pde.networks.arguments import check_count
+from sims.pde.networks.arguments import check_count, check_generator
 from sims.pde.objectives import Batch, Objective, frames_of
 from sims.pde.surrogate import OF_THE_GRID, Surrogate
 from sims.pde.training import optimizer as rules
@@ -129,6 +129,8 @@ class _Training:
         objective: Objective,
         generator: torch.Generator,
     ) -> None:
+        _check_kinds(surrogate, source, settings, objective)
+        check_generator("generator", generator)
         self.surrogate, self.source, self.settings = surrogate, source, settings
         self.objective, self.generator = objective, generator
         self.optimizer = rules.optimizer(surrogate, settings)
@@ -163,7 +165,7 @@ class _Training:
         """What the data say before the first step: scale, ranges, and the price of a step."""
         surrogate, settings = self.surrogate, self.settings
         ranges = self.source.ranges(settings.stride)
-        self._check_grid(ranges)
+        self._check_grid(self.source, ranges)
         if not surrogate.fitted:  # weights that were trained hold for their own scale and ranges
             surrogate.conditions = {name: ranges[name] for name in self._known(ranges)}
             surrogate.fit_scale(self.source.sample(settings.stride))
@@ -179,7 +181,9 @@ class _Training:
 
     def judge_on(self, validation: Trajectories) -> None:
         """Take validation data that fit."""
-        self._check_grid(validation.ranges(self.settings.stride))
+        if not isinstance(validation, Trajectories):
+            raise InputError(f"validation must be Trajectories, got {type(validation).__name__}")
+        self._check_grid(validation, validation.ranges(self.settings.stride))
         self.validation = validation
 
     def share(self) -> float:
@@ -261,10 +265,12 @@ class _Training:
             )
         return list(self.surrogate.conditions)
 
-    def _check_grid(self, ranges: Mapping[str, tuple[float, float]]) -> None:
+    def _check_grid(self, source: Source, ranges: Mapping[str, tuple[float, float]]) -> None:
         """Raise InputError for data of another time step or spacing than the surrogate's."""
         time_step, spacing = (torch.tensor(ranges[n], dtype=torch.float64) for n in OF_THE_GRID)
         self.surrogate.check_grid(spacing, 1, time_step)
+        if isinstance(source, Trajectories) and len(source.points) == self.surrogate.dimension:
+            self.surrogate.check_proportions(source.length, source.points)
 
     def _moved(self, batch: Batch) -> Batch:
         device, dtype = self.first.device, self.surrogate.dtype
@@ -333,6 +339,22 @@ class _Training:
         self.window = list(kept["window"])
         self.surrogate.train()
         self.mark = _clocks()
+
+
+def _check_kinds(surrogate: object, source: object, settings: object, objective: object) -> None:
+    """Raise InputError for what is of another kind than a training works with."""
+    kinds = {
+        "surrogate must be a surrogate, such as OneStep or Refiner": isinstance(
+            surrogate, Surrogate
+        ),
+        "source must be Trajectories or a Stream": callable(getattr(source, "draw", None)),
+        "settings must be TrainingSettings": isinstance(settings, TrainingSettings),
+        "objective must be callable": callable(objective),
+    }
+    given = (surrogate, source, settings, objective)
+    for (what, fits), value in zip(kinds.items(), given, strict=True):
+        if not fits:
+            raise InputError(f"{what}, got {type(value).__name__}")
 
 
 def _clocks() -> tuple[float, float]:

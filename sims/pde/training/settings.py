@@ -69,7 +69,9 @@ class TrainingSettings:
             self._number("clip", above=0.0)
         if self.seconds is not None:
             self._number("seconds", above=0.0)
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+        pair = isinstance(self.betas, tuple | list) and len(self.betas) == 2
+        known = pair and all(isinstance(beta, int | float) for beta in self.betas)
+        if not known or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas must be two numbers in [0, 1), got {self.betas}")
         if self.precision is not None and self.precision not in PRECISIONS:
             raise InputError(

@@ -263,6 +263,26 @@ def test_files_of_another_architecture_say_what_differs(tmp_path):
         load_surrogate(tmp_path / "nowhere.pt")
 
 
+def test_files_that_lack_or_spoil_parts_are_named(tmp_path):
+    model = one_step()
+    model.save(tmp_path / "one.pt")
+    whole = torch.load(tmp_path / "one.pt", weights_only=True)
+
+    def loaded(**changed):
+        torch.save({**whole, **changed}, tmp_path / "spoilt.pt")
+        return load_surrogate(tmp_path / "spoilt.pt")
+
+    settings = {name: value for name, value in whole["settings"].items() if name != "length"}
+    with pytest.raises(InputError, match=r"path must be a file of a surrogate, .*length"):
+        loaded(settings=settings)
+    weights = {name: value for name, value in whole["weights"].items() if name != "scale"}
+    with pytest.raises(InputError, match="holds other weights"):
+        loaded(weights=weights)
+    weights = {name: value * torch.nan for name, value in whole["weights"].items()}
+    with pytest.raises(InputError, match="holds weights that are not finite"):
+        loaded(weights=weights)
+
+
 class Own(torch.nn.Conv1d):
     """A network that does not describe itself."""
 

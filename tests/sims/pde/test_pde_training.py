@@ -289,6 +289,8 @@ def test_a_checkpoint_of_another_training_says_what_differs(tmp_path, data):
         run(source=data.part(slice(6)))
     with pytest.raises(InputError, match="other values than the data"):
         run(source=replace(data, states=2 * data.states))
+    with pytest.raises(InputError, match="other values than the data"):
+        run(source=replace(data, states=data.states.flip(0)))
     path.write_bytes(b"torn")
     with pytest.raises(InputError, match="damaged"):
         run()
@@ -310,6 +312,19 @@ def test_data_that_do_not_fit_are_named(data):
 
     with pytest.raises(InputError, match=r"time_step must be 0\.8"):
         run(settings=replace(QUICK, stride=1))
+    for wrong, what in (
+        ({"model": UNet()}, "surrogate must be a surrogate, such as OneStep or Refiner, got UNet"),
+        ({"source": data.states}, "source must be Trajectories or a Stream, got Tensor"),
+        ({"settings": {"steps": 3}}, "settings must be TrainingSettings, got dict"),
+        ({"objective": "one_step"}, "objective must be callable, got str"),
+        ({"validation": data.states}, "validation must be Trajectories, got Tensor"),
+    ):
+        with pytest.raises(InputError, match=what):
+            run(**wrong)
+    plane = Trajectories(data.states[..., None].expand(-1, -1, -1, -1, POINTS), 0.4, (22.0, 44.0))
+    square = OneStep(UNet(2, widths=(4, 4)), time_step=0.8, length=22.0, points=POINTS)
+    with pytest.raises(InputError, match=r"spacing along axis 1 must be 1 times .* got 2 times"):
+        run(square, plane)
     with pytest.raises(InputError, match=r"time_step must be 0\.8"):
         run(validation=data.part(slice(2), slice(None, None, 2)))
     with pytest.raises(InputError, match=r"spacing must be 1\.375"):

@@ -54,6 +54,8 @@ def test_rates_rise_and_fall_as_a_cosine():
         ({"clip": -1.0}, "clip must be in"),
         ({"seconds": 0}, "seconds must be in"),
         ({"betas": (0.9, 1.0)}, "betas must be two numbers"),
+        ({"betas": 0.9}, "betas must be two numbers"),
+        ({"betas": ("high", 0.9)}, "betas must be two numbers"),
         ({"precision": "float8"}, "precision must be None, bfloat16 or float16"),
     ],
 )
