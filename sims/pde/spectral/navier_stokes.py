@@ -104,8 +104,8 @@ class NavierStokes2D(Stepper):
         self._check_field(vorticity)
         return 0.5 * vorticity.square().mean((1, 2, 3))
 
-    def _tensors(self) -> list[Tensor]:
-        return super()._tensors() + ([] if self.forcing is None else [self.forcing])
+    def _values(self) -> list[object]:
+        return [*super()._values(), self.forcing]
 
     def _check_field(self, u: Tensor) -> None:
         super()._check_field(u)

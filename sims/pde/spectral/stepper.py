@@ -63,7 +63,7 @@ class Stepper:
         self.conserves_mean = conserves_mean
         self.parameters: dict[str, Number] = dict(parameters)
         self.transform = Transform(self.points, kept_columns(self.points[-1], self.degree))
-        self._kept: dict[tuple[torch.dtype, torch.device], tuple[list[Tensor], Prepared]] = {}
+        self._kept: dict[tuple[torch.dtype, torch.device], tuple[list[object], Prepared]] = {}
 
     def linear(self, waves: Wavenumbers, values: Mapping[str, Tensor]) -> Tensor:
         """L, broadcastable to (B or 1, channels or 1, *modes), float64 or complex128.
@@ -119,7 +119,7 @@ class Stepper:
         self._check_field(u)
         steps = whole_number("steps", steps)
         prepared = self._prepared(u)
-        if wants_graph([u, *self._tensors()]):
+        if wants_graph([u, *_tensors(self._values())]):
             return march(self, u, prepared, steps, EVERY, in_place=False)
         with torch.no_grad():
             parts = [
@@ -128,22 +128,22 @@ class Stepper:
             ]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _tensors(self) -> list[Tensor]:
+    def _values(self) -> list[object]:
         """All that the coefficients depend on and that may change or ask for a gradient."""
-        values = (self.length, self.time_step, *self.parameters.values())
-        return [value for value in values if isinstance(value, Tensor)]
+        return [self.length, self.time_step, *self.parameters.values()]
 
     def _prepared(self, u: Tensor) -> Prepared:
         """The coefficients for fields like `u`, kept until something they depend on changes."""
-        tensors = self._tensors()
+        values = self._values()
+        tensors = _tensors(values)
         if tensors and wants_graph(tensors):
             return Prepared(self, u.dtype, u.device)
         kept = self._kept.get((u.dtype, u.device))
-        if kept is not None and _same(tensors, kept[0]):
+        if kept is not None and all(map(_same, values, kept[0])):
             return kept[1]
         with torch.inference_mode(False), torch.no_grad():  # a gradient may want them later
             prepared = Prepared(self, u.dtype, u.device)
-            copies = [tensor.detach().clone() for tensor in tensors]
+            copies = [value.clone() if isinstance(value, Tensor) else value for value in values]
         self._kept[u.dtype, u.device] = (copies, prepared)
         return prepared
 
@@ -183,5 +183,11 @@ class Stepper:
             check_batch(name, value, u.shape[0])
 
 
-def _same(tensors: list[Tensor], others: list[Tensor]) -> bool:
-    return len(tensors) == len(others) and all(map(torch.equal, tensors, others))
+def _tensors(values: list[object]) -> list[Tensor]:
+    return [value for value in values if isinstance(value, Tensor)]
+
+
+def _same(value: object, other: object) -> bool:
+    if isinstance(value, Tensor) and isinstance(other, Tensor):
+        return torch.equal(value, other)
+    return not isinstance(value, Tensor) and not isinstance(other, Tensor) and value == other

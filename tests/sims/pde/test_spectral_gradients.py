@@ -128,6 +128,8 @@ def test_coefficients_follow_parameters_that_change():
     expected = KuramotoSivashinsky(22.0, 32, viscosity=2.0).step(u)
     assert torch.equal(stepper.step(u), expected)
     assert not torch.equal(before, expected)
+    stepper.parameters["viscosity"] = 1.0
+    assert torch.equal(stepper.step(u), before)
 
 
 def test_field_after_inference_mode():
