@@ -3,5 +3,6 @@
 from sims.pde.training.loop import LossNotFinite, Source, train
 from sims.pde.training.record import TrainingRecord
 from sims.pde.training.settings import TrainingSettings
+from sims.pde.training.soap import Soap
 
-__all__ = ["LossNotFinite", "Source", "TrainingRecord", "TrainingSettings", "train"]
+__all__ = ["LossNotFinite", "Soap", "Source", "TrainingRecord", "TrainingSettings", "train"]
