@@ -50,10 +50,11 @@ GRID = {"time_step": STEP, "length": LENGTH, "points": POINTS}
 SETTINGS = TrainingSettings(steps=2000, batch=16, stride=4, fine_rate=1e-2)
 BANDS = ("all", "low", "mid", "high")
 HIGH, ALL, HORIZON = 5.0, 1.05, 0.97  # goals: at least, at most, at least
+ERROR, SECONDS, LONGEST = 6e-4, 55.0, 300.0  # goals of the one-step model
 FITTED, UNFITTED = 0.85, 0.8  # goals of the uncertainty, at least
 RESAMPLED = 1000
-AMPLITUDES = (0.7, 1.0, 1.4)  # of the noise of samples, times level 0's own error
-PERTURBATIONS = (2e-4, 1e-3, 5e-3)  # of the initial field, relative, for the one-step model
+AMPLITUDES = (0.8, 1.0, 1.25)  # of the noise of samples, times level 0's own error
+PERTURBATIONS = (1e-3, 5e-3)  # of the initial field, relative, for the one-step model
 
 
 def one_step_model() -> OneStep:
@@ -68,7 +69,9 @@ def paper() -> Refiner:
 
 def ours() -> Refiner:
     """Noise with the spectrum of level 0's error, told by a small network of its own."""
-    return Refiner(UNet(widths=(32, 60, 103)), fine=LocalNet(), **GRID, levels=1, spectrum="error")
+    return Refiner(
+        UNet(widths=(32, 58, 93)), fine=LocalNet(width=32), **GRID, levels=1, spectrum="error"
+    )
 
 
 MODELS: dict[str, tuple[Callable[[], Surrogate], Any]] = {
@@ -123,6 +126,7 @@ def main() -> None:
     settings = dataclasses.replace(SETTINGS, steps=given.steps)
     beside(given.trajectories)
     sampled = given.seeds if given.sampled_seeds is None else given.sampled_seeds
+    ratios: dict[str, list[list[float]]] = {name: [] for name in given.models}
     for seed in given.seeds:
         data = states(256, 140, FRAME, seed).to(dtype=torch.float32)
         test = states(given.trajectories, AHEAD + 1, STEP, 10_000 + seed).states
@@ -142,11 +146,17 @@ def main() -> None:
                 f"{record.flop / 1e12:6.2f}{line(found[name])}",
                 flush=True,
             )
+            if name == "one-step":
+                alone(found[name], record.seconds)
         for name in given.models:
             if name != "one-step" and "one-step" in found:
-                compare(name, found[name], found["one-step"])
+                ratios[name].append(compare(name, found[name], found["one-step"]))
         if given.samples and seed in sampled:
             uncertainty(models, test, seed, given)
+    for name, each in ratios.items():
+        if len(each) > 1:
+            print(f"\ngeometric means over {len(each)} seeds")
+            tell(name, torch.tensor(each).log().mean(0).exp().tolist())
 
 
 def generator(seed: int) -> torch.Generator:
@@ -227,7 +237,17 @@ def beside(trajectories: int) -> None:
         print(f"{STEP / steps:9.1f} s{line(found)}   {times:.1f} Lyapunov times")
 
 
-def compare(name: str, found: Judged, other: Judged) -> None:
+def alone(found: Judged, seconds: float) -> None:
+    """What a one-step model of five minutes should reach."""
+    error, horizon = float(found.errors()[0]), found.horizons[0]
+    print(
+        f"  one-step: all {error:.2e} {verdict(error <= ERROR)} (at most {ERROR:.0e}), horizon "
+        f"{horizon:.1f} s {verdict(horizon >= SECONDS)} (at least {SECONDS:.0f} s), training "
+        f"{seconds:.0f} s {verdict(seconds <= LONGEST)} (at most {LONGEST:.0f} s)"
+    )
+
+
+def compare(name: str, found: Judged, other: Judged) -> list[float]:
     """Ratios in pairs, with what is between 2.5 and 97.5 % of resampled sets of trajectories."""
     own = generator(5)
     ratios = []
@@ -237,24 +257,23 @@ def compare(name: str, found: Judged, other: Judged) -> None:
         ratio = found.horizon(rows) / other.horizon(rows)
         ratios.append([1 / float(errors[3]), float(errors[0]), ratio])
     errors = found.errors() / other.errors()
-    middle = (
-        1 / float(errors[3]),
-        float(errors[0]),
-        found.horizons[0] / other.horizons[0],
-    )
+    middle = [1 / float(errors[3]), float(errors[0]), found.horizons[0] / other.horizons[0]]
     low, high = torch.quantile(
         torch.tensor(ratios).double(), torch.tensor([0.025, 0.975]).double(), dim=0
     )
+    tell(name, middle, list(zip(low.tolist(), high.tolist(), strict=True)))
+    return middle
+
+
+def tell(name: str, ratios: list[float], between: list[tuple[float, float]] | None = None) -> None:
     goals = (
-        ("high third better by", middle[0] >= HIGH, f"at least {HIGH}"),
-        ("all", middle[1] <= ALL, f"at most {ALL}"),
-        ("horizon", middle[2] >= HORIZON, f"at least {HORIZON}"),
+        ("high third better by", ratios[0] >= HIGH, f"at least {HIGH}"),
+        ("all", ratios[1] <= ALL, f"at most {ALL}"),
+        ("horizon", ratios[2] >= HORIZON, f"at least {HORIZON}"),
     )
     for number, (what, met, goal) in enumerate(goals):
-        print(
-            f"  {name}: {what} {middle[number]:.3f} [{float(low[number]):.3f}, "
-            f"{float(high[number]):.3f}] {verdict(met)} ({goal})"
-        )
+        interval = "" if between is None else " [{:.3f}, {:.3f}]".format(*between[number])
+        print(f"  {name}: {what} {ratios[number]:.3f}{interval} {verdict(met)} ({goal})")
 
 
 def verdict(met: bool) -> str:
@@ -265,7 +284,7 @@ def uncertainty(models: dict[str, Surrogate], test: Tensor, seed: int, given: An
     """When samples part from each other, and when the truth does from them."""
     valid = states(64, SAMPLED + 1, STEP, 20_000 + seed).states
     valid = valid[: min(64, given.trajectories)]
-    fewer = min(16, given.samples)
+    fewer = min(8, given.samples)
     print(f"\nseed {seed}: uncertainty, {given.samples} samples, {len(test)} trajectories")
 
     def horizons(model: Any, truth: Tensor, samples: int, number: int, perturbation: float) -> Any:
