@@ -4,12 +4,13 @@
 
 recovery: the initial field of Kuramoto-Sivashinsky, L = 64, from noiseless frames every 0.6 s over
 one Lyapunov time, 11.4 s; the goal is a relative L2 error of 1e-3. verified: initial field, a
-viscosity with 1 % of noise, and the forcing of a Kolmogorov flow with 1 % of noise, by L-BFGS and
-by Gauss-Newton through the solver, and by surrogates with `verified`; a solver's gradient counts
-three calls and a tangent two everywhere. The result of the solver alone is the lower one that these
-two reach, and calls are those until a value within 1 % of it (without noise: 1e-8). The goal is a
-third of the fewer calls; "regret" is how far the last value lies above that result. gradients:
-cosines between surrogate and solver by horizon. S is the CPU seconds of each training. One thread.
+viscosity with 1 % of noise, and the forcing of a Kolmogorov flow with 1 % of noise, by L-BFGS and,
+but for the forcing, by Gauss-Newton through the solver, and by surrogates with `verified`; a
+solver's gradient counts three calls and a tangent two everywhere. The result of the solver alone is
+the lower one that these two reach, and calls are those until a value within 1 % of it (without
+noise: 1e-8). The goal is a third of the fewer calls; "regret" is how far the last value lies above
+that result. gradients: cosines between surrogate and solver by horizon. S is the CPU seconds of
+each training, 0 for none. One thread.
 """
 
 import argparse
@@ -46,6 +47,7 @@ NEAR, EXACT = 1.01, 1e-8
 SHARE = 1 / 3  # of the solver's calls, the goal
 GOAL = 1e-3
 ROUNDS = 250  # of L-BFGS through the solver
+FOUND = 1e-4  # share of the value, by which the last ten rounds fell, that ends L-BFGS
 Case = tuple[InverseProblem, dict[str, Any], Callable[[dict[str, Tensor]], float]]
 
 
@@ -88,17 +90,17 @@ def viscosity_case(seed: int, models: dict[str, Any]) -> Case:
 
 
 def forcing_case(seed: int, models: dict[str, Any]) -> Case:
-    """The forcing of a flow on 64 x 64 points from noisy vorticity over 1.6 s."""
+    """The forcing of a flow on 64 x 64 points from noisy vorticity over 0.8 s."""
     generator = torch.Generator().manual_seed(seed)
-    waves = Field(4, mean=False)
-    true = kolmogorov_forcing(64, 4, 1.0)
+    waves = Field(3, mean=False)
+    true = kolmogorov_forcing(64, 3, 1.0)
     make = functools.partial(_flow2d, 64, 0.02)
     solver = make(forcing=true[None, None])
     u = torch.zeros(1, 1, 64, 64, dtype=torch.float64)
     bumps = torch.randn(1, 1, 12, 12, generator=generator, dtype=torch.float64)
     u = solver.advance(u + 3.0 * resampled(bumps, 64), 100)
-    frames, noise = noisy(rollout(solver, u, 80, 20), 0.01, seed)
-    seen = Observations(frames, [0.4 * (i + 1) for i in range(4)], noise=noise)
+    frames, noise = noisy(rollout(solver, u, 40, 10), 0.01, seed)
+    seen = Observations(frames, [0.2 * (i + 1) for i in range(4)], noise=noise)
     problem = InverseProblem(make, seen, {"forcing": waves}, initial=u)
     return problem, models, lambda found: float((found["forcing"] - true).norm() / true.norm())
 
@@ -133,6 +135,8 @@ def by_solver(problem: InverseProblem, method: Any, rounds: int) -> tuple[list[A
     for it in iterate(problem, method, budget=Budget(iterations=rounds, target=EXACT)):
         trace.append((it.evaluations, it.best_value))
         best = it.best_x
+        if len(trace) > 10 and trace[-11][1] - it.best_value < FOUND * it.best_value:
+            break
     return trace, best
 
 
@@ -147,10 +151,10 @@ def judge(name: str, case: Case) -> None:
     print(f"\n{name}: {problem.dimension} unknowns")
     print(f"{'':34}calls   of fewest   value        regret     error      CPU s   goal")
     traces, ends = {}, {}
-    for label, method, rounds in (
-        ("solver alone, L-BFGS", Lbfgs(memory=50), ROUNDS),
-        ("solver alone, Gauss-Newton", RegularizedNewton("gauss-newton"), 25),
-    ):
+    alone: list[tuple[str, Any, int]] = [("solver alone, L-BFGS", Lbfgs(memory=50), ROUNDS)]
+    if problem.initial is None or problem.dimension == 1:  # a matrix of the flow takes minutes
+        alone.append(("solver alone, Gauss-Newton", RegularizedNewton("gauss-newton"), 25))
+    for label, method, rounds in alone:
         begun = time.process_time()
         trace, x = by_solver(problem, method, rounds)
         traces[label] = trace
@@ -166,7 +170,7 @@ def judge(name: str, case: Case) -> None:
         )
     for label, model in models.items():
         begun = time.process_time()
-        found = verified(problem, model, calls=60, target=level, radius=0.5)
+        found = verified(problem, model, calls=60, target=level)
         seconds = time.process_time() - begun
         share = found.calls / fewest if found.value <= level else float("inf")
         print(
@@ -210,20 +214,21 @@ def main() -> None:
         recovery(options.seeds)
     if not {"verified", "gradients"} & set(options.parts):
         return
-    network = trained(options.training, conditions=False)
+    learns = options.training > 0
+    network = {"one-step network": trained(options.training, False)} if learns else {}
     longer = KuramotoSivashinsky(LENGTH, POINTS, 0.4)
     if "gradients" in options.parts:
         solver, u = flow(0, 8)
-        for name, model in (("one-step network", network), ("steps of 0.4 s", longer)):
+        for name, model in {**network, "steps of 0.4 s": longer}.items():
             rows = gradient_cosine(model, solver, u, (0.8, 1.6, 3.2, 6.4, 11.2, 22.4))
             print(f"\ngradient of the energy at the horizon, {name}\n{gradient_table(rows)}")
     if "verified" in options.parts:
-        told = trained(options.training, conditions=True)
+        told = {"one-step network": trained(options.training, True)} if learns else {}
         coarse = functools.partial(KuramotoSivashinsky, LENGTH, POINTS, 0.4)
         for seed in range(options.seeds):
-            models = {"one-step network": network, "solver of steps of 0.4 s": longer}
+            models = {**network, "solver of steps of 0.4 s": longer}
             judge(f"initial field, seed {seed}", initial_case(seed, models))
-            models = {"one-step network": told, "solver of steps of 0.4 s": coarse}
+            models = {**told, "solver of steps of 0.4 s": coarse}
             judge(f"viscosity, seed {seed}", viscosity_case(seed, models))
             models = {"solver of 32 x 32 points": functools.partial(_flow2d, 32, 0.04)}
             judge(f"forcing, seed {seed}", forcing_case(seed, models))

@@ -31,7 +31,7 @@ GOOD, POOR = 0.75, 0.25  # of the promised decrease, from which the region grows
 GROWTH, SHRINKAGE = 2.0, 0.25
 FULL = 0.8  # of the radius, from which a step was held back by it
 SMALLEST = 1e-10  # of the first radius, at which the search ends
-NOTHING = 1e-8  # of the value, a promise not worth a solve
+BOLD = 30.0  # smoothness of the proposals' Gauss-Newton steps: the region holds them, not damping
 
 Correction = Literal["auto", "outputs", "gradient"]
 
@@ -97,6 +97,7 @@ def verified(
     radius: float = 1.0,
     largest: float = 16.0,
     steps: int = 10,
+    tolerance: float = 1e-6,
     method: Any = None,
     correction: Correction = "auto",
     fine_tune: Callable[[Sequence[Solved]], Any] | None = None,
@@ -123,25 +124,31 @@ def verified(
     surrogate: the model in place of the problem's, anything that `problem.by` takes, with its
     condition. calls: the most the solver may be asked, in values; a gradient counts
     `problem.gradient_cost`. target: a value that is good enough. radius, largest: in units of
-    `problem.scale`. steps: rounds on the surrogate in a proposal. method: of a proposal, by default
-    Gauss-Newton, for up to some hundred unknowns; "lbfgs" for more. correction: "outputs" never
-    asks for e, "gradient" at each x, "auto" at each x from the first proposal on that failed.
-    fine_tune: called with all that was solved after a proposal with rho < 1/4; it may train the
-    surrogate in place, or return another one. path: of a file to go on from, written after each
-    round; it does not hold the surrogate.
+    `problem.scale`. steps: rounds on the surrogate in a proposal. tolerance: share of the value
+    below which a promise is not worth a solve. method: of a proposal, by default Gauss-Newton, for
+    up to some hundred unknowns; "lbfgs" for more. correction: "outputs" never asks for e,
+    "gradient" at each x, "auto" at each x from the first proposal on that failed. fine_tune: called
+    with all that was solved after a proposal with rho < 1/4; it may train the surrogate in place,
+    or return another one. path: of a file to go on from, written after each round; it does not hold
+    the surrogate.
 
     Raises InputError for arguments that do not fit, and where the start cannot be solved.
     """
     if not isinstance(problem, InverseProblem):
         raise InputError(f"problem must be an InverseProblem, got {type(problem).__name__}")
-    for name, number in (("calls", calls), ("radius", radius), ("steps", steps)):
+    for name, number in (
+        ("calls", calls),
+        ("radius", radius),
+        ("steps", steps),
+        ("tolerance", tolerance),
+    ):
         if not number > 0:
             raise InputError(f"{name} must be above 0, got {number}")
     if correction not in ("auto", "outputs", "gradient"):
         raise InputError(f"correction must be 'auto', 'outputs' or 'gradient', got {correction!r}")
     if not radius <= largest < math.inf:
         raise InputError(f"largest must be at least the radius {radius}, got {largest}")
-    method = RegularizedNewton("gauss-newton") if method is None else method
+    method = RegularizedNewton("gauss-newton", smoothness=BOLD) if method is None else method
     search = _Search(problem, problem.by(surrogate, condition), radius, correction, path)
     begun = time.monotonic() - search.seconds
     with Progress("verified design", None, progress) as shown:
@@ -153,7 +160,7 @@ def verified(
             if reason is not None:
                 return search.result(reason)
             shown.step(min(search.calls / calls, 1.0), f"{search.calls:g} calls", "")
-            search.round(method, steps, largest, fine_tune)
+            search.round(method, steps, tolerance, largest, fine_tune)
 
 
 class _Region(Problem):
@@ -261,6 +268,7 @@ class _Search:
         self,
         method: Any,
         steps: int,
+        tolerance: float,
         largest: float,
         fine_tune: Callable[[Sequence[Solved]], Any] | None,
     ) -> None:
@@ -270,7 +278,7 @@ class _Search:
         trial, promise = self.propose(method, steps)
         if self.stuck is not None:
             return
-        if not promise > NOTHING * self.value:
+        if not promise > tolerance * self.value:
             if self.correction != "outputs" and self.slope is None:
                 self.ask_slope()
             else:
