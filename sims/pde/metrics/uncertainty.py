@@ -27,6 +27,7 @@ from sims.pde.metrics.correlation import (
     normalised,
 )
 from sims.pde.metrics.shells import check_fields
+from sims.pde.networks.arguments import check_generator, check_number
 from sims.pde.rollout import Diverged, rollout
 
 _LARGEST = 2**17  # values of the samples that go through the model at a time
@@ -174,14 +175,16 @@ def forecast_horizons(
 
     Only one frame of some trajectories is held at a time. Samples that diverge correlate 0 from
     then on, and are counted in a `Diverged` warning. Raises InputError for other shapes and counts,
-    and for a Refiner that draws no noise, whose samples would be one.
+    and for a model that draws no noise without a perturbation, whose samples would be one.
     """
     check_fields("u", u)
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
         raise InputError(f"samples must be an integer of at least 2, got {samples!r}")
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise InputError(f"every must be an integer of at least 1, got {every!r}")
-    if not perturbation >= 0:
+    if generator is not None:
+        check_generator("generator", generator)
+    if not check_number("perturbation", perturbation, "a number of at least 0") >= 0:
         raise InputError(f"perturbation must not be negative, got {perturbation}")
     _check_reference(reference, (len(u), None, *u.shape[1:]))
     given = every * torch.as_tensor(model.time_step) if frame_time is None else frame_time
@@ -205,6 +208,8 @@ def forecast_horizons(
             parts = []
             for frame in range(frames):
                 alive, state = _next(model, state, alive, every, told, own)
+                if not (begin or frame or spread) and bool(alive.any()):
+                    _check_apart(state.unflatten(0, (-1, samples)), model)
                 kept = torch.where(_like(alive, state), state, torch.nan)
                 parts.append(_compared(kept.unflatten(0, (-1, samples)), reference[rows, frame]))
                 done = begin + (frame + 1) / frames * (len(state) // samples)
@@ -219,6 +224,15 @@ def forecast_horizons(
         )
     agreement, with_truth = (torch.cat(one) for one in zip(*found, strict=True))
     return ForecastHorizons(agreement, with_truth, step, level)
+
+
+def _check_apart(samples: Tensor, model: Any) -> None:
+    """Raise InputError where samples (B, S, ...) are all alike, and so would agree for ever."""
+    if torch.equal(samples, samples[:, :1].expand_as(samples)):
+        raise InputError(
+            f"samples of {type(model).__name__} are all alike, as it draws no noise: give a "
+            "perturbation of the first fields"
+        )
 
 
 def _next(

@@ -98,7 +98,9 @@ def test_portions_of_trajectories_keep_their_conditions(monkeypatch):
     monkeypatch.setattr("sims.pde.metrics.uncertainty._LARGEST", 1)
     u = drawn(3, 1, 8)
     turn = torch.tensor([0.0, 1.0, 0.0])
-    found = forecast_horizons(Told(), u, u[:, None], samples=2, condition={"turn": turn})
+    found = forecast_horizons(
+        Told(), u, u[:, None], 2, generator(), condition={"turn": turn}, perturbation=1e-9
+    )
     assert (found.with_truth.mean((1, 2)) > 0.99).tolist() == [True, False, True]
     assert found.censored_predicted == 1.0
     assert found.censored_true == pytest.approx(2 / 3)
@@ -126,7 +128,7 @@ def test_samples_that_diverge_are_counted():
     u = torch.stack([1 + drawn(1, 8).abs(), -1 - drawn(1, 8).abs()])
     truth = u[:, None].expand(2, 3, 1, 8)
     with pytest.warns(Diverged, match="2 of 4 samples"):
-        found = forecast_horizons(Bursting(), u, truth, samples=2)
+        found = forecast_horizons(Bursting(), u, truth, 2, generator(), perturbation=1e-9)
     assert found.predicted.tolist() == [1.0, 3.0]
 
 
@@ -153,6 +155,9 @@ def test_scores_of_known_times():
         ({"reference": drawn(3, 2, 1, 8)}, "reference"),
         ({"threshold": 2.0}, "threshold"),
         ({"u": drawn(2, 8)}, "u must have shape"),
+        ({"generator": 3}, r"generator must be a torch\.Generator, got 3"),
+        ({"perturbation": "some"}, "perturbation must be a number of at least 0, got 'some'"),
+        ({"model": KuramotoSivashinsky(22.0, 8, 0.1)}, "samples of KuramotoSivashinsky are all al"),
     ],
 )
 def test_bad_input_is_named(change, words):
