@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geomopt.errors import InputError
+from geomopt.errors import InputError, check_tensor
 from sims.pde.data.downsample import downsample
 from sims.pde.data.trajectories import Trajectories
+from sims.pde.networks.arguments import check_number
 
 PIECES = 20  # a warm-up is solved in, so that a progress bar moves
 
@@ -59,7 +60,9 @@ class Campaign:
                 raise InputError(f"{name} must be positive, got {limits}")
         if isinstance(self.frame_time, tuple) and self.substeps is None:
             raise InputError("a range of frame_time needs substeps, the solver's steps in a frame")
-        if not (math.isfinite(self.warm_up) and self.warm_up >= 0):
+        if not callable(self.initial):
+            raise InputError(f"initial must draw the first fields, got {self.initial!r}")
+        if not check_number("warm_up", self.warm_up, "seconds") >= 0:
             raise InputError(f"warm_up must be at least 0 s, got {self.warm_up}")
         if self.dtype not in (None, torch.float32, torch.float64):
             raise InputError(f"dtype must be float32 or float64, got {self.dtype}")
@@ -116,7 +119,7 @@ class Campaign:
 
         shown: told the seconds that are solved.
         """
-        u = self.initial(stepper, count, generator)
+        u = check_tensor("initial's fields", self.initial(stepper, count, generator))
         shortest = float(torch.as_tensor(stepper.time_step).min())
         left = whole = math.ceil(self.warm_up / shortest - 1e-9)
         while left:

@@ -12,7 +12,7 @@ from torch import Tensor
 from geomopt.runs.progress import Progress
 from sims.pde.data.campaign import Campaign
 from sims.pde.data.trajectories import Trajectories
-from sims.pde.networks.arguments import check_count
+from sims.pde.networks.arguments import check_count, check_generator
 
 
 @torch.no_grad()
@@ -43,6 +43,7 @@ def generate(
     check_count("trajectories", trajectories)
     check_count("frames", frames)
     check_count("batch", batch)
+    check_generator("generator", generator)
     campaign = Campaign(
         stepper, initial, frame_time, warm_up, dict(ranges or {}), substeps, points, dtype
     )

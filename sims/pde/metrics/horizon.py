@@ -19,6 +19,7 @@ from geomopt.errors import InputError, as_tensor
 from geomopt.runs.progress import Progress
 from sims.pde.metrics.correlation import check_threshold, normalised, times_of
 from sims.pde.metrics.shells import check_fields
+from sims.pde.networks.arguments import check_generator
 
 NOISE = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
 
@@ -102,6 +103,9 @@ def horizon_map(
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{name} must be an integer of at least 1, got {value!r}")
     level = check_threshold(threshold)
+    check_generator("generator", generator)
+    if not hasattr(stepper, "advance"):
+        raise InputError(f"stepper must have advance(u, steps), got {stepper!r}")
     spread = float((u.detach().double() - u.detach().double().mean()).std())
     exact, disturbed = u.detach(), [u.detach()] * len(sizes)
     found = torch.empty((len(sizes), len(u), frames), dtype=torch.float64, device=u.device)

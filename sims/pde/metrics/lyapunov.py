@@ -61,6 +61,8 @@ def lyapunov_spectrum(
     Raises InputError for arguments that do not fit, a state that diverges, and tangents that a
     single step shrinks or stretches beyond what differences resolve.
     """
+    if not callable(getattr(stepper, "step", None)):
+        raise InputError(f"stepper must have step(u), got {stepper!r}")
     count, seconds = _checked(u, exponents, duration)
     module = isinstance(stepper, torch.nn.Module)
     model = copy.deepcopy(stepper).double().eval() if module else stepper

@@ -120,6 +120,9 @@ def test_fewer_points_keep_the_waves_they_can_hold_and_nothing_of_the_others():
         ({"stepper": KS, "ranges": {"length": 3.0}}, "length must be a range"),
         ({"stepper": "KS"}, "stepper must be a solver"),
         ({"warm_up": -1.0}, "warm_up must be at least 0"),
+        ({"warm_up": "long"}, "warm_up must be seconds, got 'long'"),
+        ({"initial": None}, "initial must draw the first fields, got None"),
+        ({"initial": lambda *_: [0.0]}, "initial's fields must be a torch tensor, got list"),
         ({"points": 64}, "points must be at most 32"),
         ({"dtype": torch.float16}, "dtype must be float32 or float64"),
         ({"count": 0}, "trajectories must be an integer"),
@@ -128,6 +131,11 @@ def test_fewer_points_keep_the_waves_they_can_hold_and_nothing_of_the_others():
 def test_bad_campaigns_are_named(options, what):
     with pytest.raises(InputError, match=what):
         made(**options)
+
+
+def test_what_is_no_generator_is_named():
+    with pytest.raises(InputError, match=r"generator must be a torch\.Generator, got 1"):
+        generate(KS(), 1, 1, 0.2, initial=random_waves, generator=1)
 
 
 def test_trajectories_that_diverge_are_counted():

@@ -232,3 +232,7 @@ def test_horizon_map_names_bad_input():
     ):
         with pytest.raises(InputError, match=words):
             horizon_map(stepper, drawn(2, 1, 16), generator=generator(), **change)
+    with pytest.raises(InputError, match=r"generator must be a torch\.Generator, got None"):
+        horizon_map(stepper, drawn(2, 1, 16), generator=None)
+    with pytest.raises(InputError, match=r"stepper must have advance\(u, steps\), got None"):
+        horizon_map(None, drawn(2, 1, 16), generator=generator())
