@@ -79,7 +79,7 @@ def plot(measured, truth, found):
         "found - true": (found - truth)[0, 0],
     }
     for axis, (title, field) in zip(axes, pictures.items(), strict=True):
-        reach = float((field if axis is axes[0] else truth).abs().max())
+        reach = float((truth if title == "found forcing" else field).abs().max())
         picture = axis.imshow(
             field.mT.numpy(), cmap="RdBu", vmin=-reach, vmax=reach, origin="lower"
         )

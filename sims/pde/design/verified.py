@@ -31,6 +31,7 @@ GOOD, POOR = 0.75, 0.25  # of the promised decrease, from which the region grows
 GROWTH, SHRINKAGE = 2.0, 0.25
 FULL = 0.8  # of the radius, from which a step was held back by it
 SMALLEST = 1e-10  # of the first radius, at which the search ends
+PATIENCE = (1, 4)  # times the rounds of a proposal, before it is given up
 BOLD = 30.0  # smoothness of the proposals' Gauss-Newton steps: the region holds them, not damping
 
 Correction = Literal["auto", "outputs", "gradient"]
@@ -149,11 +150,11 @@ def verified(
     if not radius <= largest < math.inf:
         raise InputError(f"largest must be at least the radius {radius}, got {largest}")
     method = RegularizedNewton("gauss-newton", smoothness=BOLD) if method is None else method
-    search = _Search(problem, problem.by(surrogate, condition), radius, correction, path)
+    search = _Search(problem, problem.by(surrogate, condition), radius, calls, correction, path)
     begun = time.monotonic() - search.seconds
     with Progress("verified design", None, progress) as shown:
         while True:
-            reason = search.ended(calls, target, radius * SMALLEST)
+            reason = search.ended(target, radius * SMALLEST)
             search.seconds = time.monotonic() - begun
             if path is not None:
                 search.save(Path(path))
@@ -216,11 +217,12 @@ class _Search:
         problem: InverseProblem,
         surrogate: InverseProblem,
         radius: float,
+        limit: float,
         correction: Correction,
         path: str | PathLike[str] | None,
     ) -> None:
         self.problem, self.surrogate, self.correction = problem, surrogate, correction
-        self.radius, self.seconds = float(radius), 0.0
+        self.radius, self.limit, self.seconds = float(radius), limit, 0.0
         self.solves = self.gradients = self.asked = 0
         self.history: list[Proposal] = []
         self.pairs: list[Solved] = []
@@ -242,7 +244,7 @@ class _Search:
         """What the solver was asked, in values."""
         return self.solves + self.problem.gradient_cost * self.gradients
 
-    def ended(self, calls: float, target: float | None, smallest: float) -> str | None:
+    def ended(self, target: float | None, smallest: float) -> str | None:
         """Why the loop is over, None while it goes on."""
         if target is not None and self.value <= target:
             return "target"
@@ -250,7 +252,7 @@ class _Search:
             return self.stuck
         if self.radius < smallest:
             return "converged: radius"
-        return "calls" if self.calls + 1 > calls else None
+        return "calls" if self.calls + 1 > self.limit else None
 
     def solve(self, x: Tensor) -> tuple[float, Tensor]:
         """Value and outputs (1, k) of a design by the solver: one call."""
@@ -275,13 +277,11 @@ class _Search:
         """One proposal and one solve."""
         if self.correction == "gradient" or self.distrusted:
             self.ask_slope()
-        trial, promise = self.propose(method, steps)
+        trial, promise = self.propose(method, steps, tolerance)
         if self.stuck is not None:
             return
-        if not promise > tolerance * self.value:
-            if self.correction != "outputs" and self.slope is None:
-                self.ask_slope()
-            else:
+        if not promise > 0:
+            if self.correction == "outputs" or self.slope is not None or not self.ask_slope():
                 self.stuck = "converged: the corrected surrogate finds nothing lower"
             return
         value, outputs = self.solve(trial)
@@ -302,19 +302,27 @@ class _Search:
             renewed = fine_tune(tuple(self.pairs))
             if renewed is not None:
                 self.surrogate = self.problem.by(renewed, self.surrogate.condition)
-        elif not accepted and self.correction == "auto":
+        failed = [not proposal.accepted for proposal in self.history[-2:]]
+        once_more = fine_tune is not None and failed != [True, True]  # it was tuned in between
+        if self.correction == "auto" and failed[-1] and not once_more:
             self.distrusted = True
 
-    def ask_slope(self) -> None:
-        """The solver's gradient where the search stands, if it is not known."""
-        if self.slope is None:
+    def ask_slope(self) -> bool:
+        """The solver's gradient where the search stands; whether it is known now. A solve must be
+        left for the proposal that follows.
+        """
+        affordable = self.calls + self.problem.gradient_cost + 1 <= self.limit
+        if self.slope is None and affordable:
             answer = self.problem.evaluate(self.x[None], 1)
             self.gradients += 1
             if bool(answer.ok[0]) and answer.gradient is not None:
                 self.slope = answer.gradient[0]
+        return self.slope is not None
 
-    def propose(self, method: Any, steps: int) -> tuple[Tensor, float]:
-        """The lowest design of the corrected surrogate in the region, and the decrease there."""
+    def propose(self, method: Any, steps: int, tolerance: float) -> tuple[Tensor, float]:
+        """The lowest design of the corrected surrogate in the region, and the decrease there; x and
+        0 where none is worth a solve.
+        """
         problem, surrogate, x = self.problem, self.surrogate, self.x
         with torch.no_grad():
             moved = self.outputs - surrogate.residuals(surrogate.parameters_of(x[None]))
@@ -331,10 +339,15 @@ class _Search:
                 missing = self.slope - aim.gradient[0]
 
         region = _Region(problem, surrogate, x, moved, missing, self.radius)
-        best = minimize(region, method, budget=Budget(iterations=steps))
-        self.asked += best.gradients
-        finite = math.isfinite(best.value)
-        return best.x, (self.value - best.value) if finite else 0.0
+        for patience in PATIENCE:
+            best = minimize(region, method, budget=Budget(iterations=patience * steps))
+            self.asked += best.gradients
+            promise = self.value - best.value
+            if promise > tolerance * self.value:
+                return best.x, promise
+            if best.reason != "iterations":
+                break
+        return x, 0.0
 
     def result(self, reason: str) -> VerifiedDesign:
         """What is known now."""
