@@ -21,7 +21,7 @@ fields, forcings and parameters, `refining/` is all of it in one study.
 
 from sims.pde.data import Stream, Trajectories, generate
 from sims.pde.metrics import correlation_time, lyapunov_spectrum
-from sims.pde.networks import FourierNet, UNet
+from sims.pde.networks import FourierNet, LocalNet, UNet
 from sims.pde.objectives import (
     Batch,
     input_noise,
@@ -57,6 +57,7 @@ __all__ = [
     "GrayScott",
     "KortewegDeVries",
     "KuramotoSivashinsky",
+    "LocalNet",
     "NavierStokes2D",
     "OneStep",
     "Refiner",
