@@ -160,7 +160,7 @@ class Refiner(Surrogate):
         """
         network = self.network if self.fine is None else self.fine
         if self.errors is None:
-            return network(torch.cat([seen, z], 1), told, share).to(self.dtype)
+            return self.given(network(torch.cat([seen, z], 1), told, share), seen)
         if not self.errors.fits(seen):
             raise InputError(
                 f"u must have {self.points} points for noise of the spectrum of an error, got "
@@ -170,7 +170,7 @@ class Refiner(Surrogate):
         following = seen + self.each(ratio, seen) * z
         both = torch.stack([seen, following])
         flat = self.errors.whitened(both.flatten(0, 1), ratio).view_as(both)
-        return network(torch.cat([*both, *flat], 1), told, share).to(self.dtype)
+        return self.given(network(torch.cat([*both, *flat], 1), told, share), seen)
 
     def shaped(self, noise: Tensor) -> Tensor:
         """White noise (B, C, *space) with the spectrum of this surrogate's."""
@@ -179,7 +179,7 @@ class Refiner(Surrogate):
     def first(self, seen: Tensor, told: Tensor | None) -> Tensor:
         """y of level 0, (B, C, *space)."""
         if self.fine is not None or not self.levels:
-            return self.network(seen, told).to(self.dtype)
+            return self.given(self.network(seen, told), seen)
         return self.output(seen, torch.zeros_like(seen), seen.new_zeros(len(seen)), told)
 
     def samples(

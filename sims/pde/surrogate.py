@@ -201,6 +201,18 @@ class Surrogate(torch.nn.Module):
         """(u - centre) / spread in the dtype of the weights: what the network sees."""
         return ((u - self.each(self.centre, u)) / self.each(self.spread, u)).to(self.dtype)
 
+    def given(self, output: Tensor, u: Tensor) -> Tensor:
+        """What a network gave for fields u, in the dtype of the weights.
+
+        Raises InputError for another shape, which might broadcast.
+        """
+        if output.shape != u.shape:
+            raise InputError(
+                f"network must give {tuple(u.shape)} for fields of that shape, gave "
+                f"{tuple(output.shape)}"
+            )
+        return output.to(self.dtype)
+
     def told(self, u: Tensor, condition: Mapping[str, Any] | None = None) -> Tensor | None:
         """Conditions (B, n) in the dtype of the weights, 0 and 1 at the ends of their ranges.
 
@@ -371,7 +383,7 @@ class OneStep(Surrogate):
         self, u: Tensor, told: Tensor | None, generator: torch.Generator | None
     ) -> Tensor:
         """y (B, C, *space); the generator is not used."""
-        return self.network(self.seen(u), told).to(self.dtype)
+        return self.given(self.network(self.seen(u), told), u)
 
 
 def _spread(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

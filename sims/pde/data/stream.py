@@ -13,6 +13,7 @@ from sims.pde.data.campaign import Campaign
 from sims.pde.data.live import LiveSolver
 from sims.pde.data.reservoir import Reservoir
 from sims.pde.data.workers import Workers
+from sims.pde.networks.arguments import check_count, check_number
 from sims.pde.objectives import Batch
 
 
@@ -49,8 +50,12 @@ class Stream:
         workers: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        if not fresh > 0:
+        if not isinstance(campaign, Campaign):
+            raise InputError(f"campaign must be a Campaign, got {campaign!r}")
+        if not check_number("fresh", fresh, "windows for each batch") > 0:
             raise InputError(f"fresh must be positive, got {fresh}")
+        check_count("seed", seed, 0)
+        check_count("workers", workers, 0)
         self.campaign, self.frames, self.fresh = campaign, frames, fresh
         self.reservoir = Reservoir(capacity, watermark)
         self.generator = torch.Generator().manual_seed(seed)  # of what is overwritten
@@ -58,7 +63,12 @@ class Stream:
         self.owed = 0.0  # windows that the solver is behind
         self._waiting: Batch | None = None
         sizes = {"batch": batch, "frames": frames, "windows": windows}
-        own = torch.Generator(device).manual_seed(seed + 1)
+        try:
+            own = torch.Generator(device).manual_seed(seed + 1)
+        except RuntimeError as error:
+            raise InputError(
+                f"device must be one of this machine, got {device!r}: {error}"
+            ) from None
         self.live = LiveSolver(campaign, generator=own, **sizes)
         self.workers = Workers(campaign, workers, seed=seed, **sizes) if workers else None
 

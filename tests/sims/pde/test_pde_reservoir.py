@@ -199,3 +199,19 @@ def test_windows_that_are_too_long_are_named():
         stream().draw(1, 3, 2, torch.Generator())
     with pytest.raises(InputError, match="fresh must be positive"):
         stream(fresh=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"fresh": "many"}, "fresh must be windows for each batch, got 'many'"),
+        ({"seed": "one"}, "seed must be an integer of at least 0"),
+        ({"workers": -1}, "workers must be an integer of at least 0"),
+        ({"device": "abacus"}, "device must be one of this machine, got 'abacus'"),
+    ],
+)
+def test_streams_that_cannot_be(options, what):
+    with pytest.raises(InputError, match=what):
+        Stream(CAMPAIGN, frames=3, **options)
+    with pytest.raises(InputError, match="campaign must be a Campaign, got None"):
+        Stream(None, frames=3)

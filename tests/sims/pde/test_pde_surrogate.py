@@ -215,6 +215,16 @@ def test_surrogates_that_cannot_be():
             OneStep(network, **{**DATA, **options})
 
 
+def test_a_network_that_gives_another_shape_is_named():
+    class Mean(torch.nn.Linear):
+        def forward(self, fields, condition=None):
+            return fields.mean(-1, keepdim=True) * self.weight
+
+    model = one_step(Mean(1, 1))
+    with pytest.raises(InputError, match=r"network must give \(2, 1, 16\) .* gave \(2, 1, 1\)"):
+        model.step(torch.randn(2, 1, 16))
+
+
 @pytest.mark.parametrize("kind", ["unet", "fourier", "refiner", "fine"])
 def test_files_bring_the_surrogate_back(kind, tmp_path):
     u = waves()[:, 0]
