@@ -329,7 +329,8 @@ class _Work:
             for place, number in enumerate(numbers):
                 bar.step(place / count, f"frame {place + 1} of {count}", "")
                 fields = {name: states[0, number, 0] for name, states in kept.items()}
-                title = f"{(number + 1) * chosen.surrogate_step:.2f} s"
+                time_ahead = (number + 1) * chosen.surrogate_step
+                title = f"{time_ahead:.2f} s: {', '.join(kept)}"
                 scene = views.plane_scene(fields, chosen.length, largest, title, chosen.quantity)
                 scene.save(frames / f"{place:06d}.npz")
 

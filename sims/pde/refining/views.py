@@ -11,7 +11,7 @@ from geomopt.geometry import Mesh
 from geomopt.viewer.scene import Scene
 
 GAP = 0.08  # between two planes, in lengths
-RELIEF = 0.12  # height of the largest value, in lengths
+RELIEF = 0.06  # height of the largest value, in lengths
 
 
 def plane_scene(

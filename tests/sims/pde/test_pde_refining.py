@@ -81,7 +81,7 @@ def test_the_flow_study_leaves_frames_for_the_viewer(tmp_path, monkeypatch):
     assert len(run.frames) == 3
     scene = Scene.load(run.frames[2])
     assert set(scene.meshes) == {"solver", "one-step", "PDE-Refiner"}
-    assert scene.title == "1.20 s"
+    assert scene.title == "1.20 s: solver, one-step, PDE-Refiner"
     assert torch.isfinite(scene.fields["solver"]["vorticity"]).all()
 
 
