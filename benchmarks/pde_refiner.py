@@ -70,7 +70,7 @@ def paper() -> Refiner:
 def ours() -> Refiner:
     """Noise with the spectrum of level 0's error, told by a small network of its own."""
     return Refiner(
-        UNet(widths=(32, 58, 93)), fine=LocalNet(width=32), **GRID, levels=1, spectrum="error"
+        UNet(widths=(32, 61, 106)), fine=LocalNet(width=20), **GRID, levels=1, spectrum="error"
     )
 
 
