@@ -13,6 +13,15 @@ A surrogate has the `step` of a stepper and goes wherever one goes:
     train(model, data, TrainingSettings(stride=4), objective=one_step, generator=...)
     correlation_time(rollout(model, u, 100), states, frame_time=0.8).of_mean
 
+A PDE-Refiner takes the place of both calls; this one is no larger than the model above:
+
+    model = Refiner(UNet(widths=(32, 61, 106)), fine=LocalNet(width=20), levels=1, spectrum="error",
+                    time_step=0.8, length=64.0, points=128)
+    train(model, data, TrainingSettings(stride=4, fine_rate=1e-2), objective=refine, generator=...)
+    forecast_horizons(model.with_amplitude(1.0), u, states, samples=32, generator=...)   # trust
+
+and `Refiner(UNet(1, 2, 1, leveled=True), levels=3, sigma_min=2e-3, ...)` is the published form.
+
 `spectral/` solves, `data/` keeps what was solved or streams it, `networks/` are the functions that
 `surrogate` and `refiner` make forecasts of, `objectives` what `training/` brings down. `rollout` is
 the one loop through time. `metrics/` judges forecasts, `design/` goes back through them to initial

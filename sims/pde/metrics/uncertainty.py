@@ -83,13 +83,12 @@ class ForecastHorizons:
     def determination(self) -> float:
         """R^2 without a fit, 1 - sum (true - predicted)^2 / sum (true - <true>)^2.
 
-        1 at best, and below 0 where the mean of the true times would have been the better guess.
+        1 at best, below 0 where the mean of the true times would have been the better guess, and
+        NaN where all of these are the same, as where no forecast is lost within the frames.
         """
         left = (self.true - self.predicted).square().sum()
         spread = (self.true - self.true.mean()).square().sum()
-        if float(spread) == 0:
-            return 1.0 if float(left) == 0 else -math.inf
-        return float(1 - left / spread)
+        return float(1 - left / spread) if float(spread) else math.nan
 
     @property
     def rank_correlation(self) -> float:

@@ -184,8 +184,8 @@ def kuramoto_sivashinsky() -> Scenario:
         horizon=112.0,
         growth=0.0878,
         widths=(32, 64, 112),
-        first=(32, 60, 103),
-        fine=(24, 3, 5),
+        first=(32, 61, 106),
+        fine=(20, 3, 5),
         training=TrainingSettings(steps=1000, batch=16, stride=4, fine_rate=1e-2),
         coarse=((2, 128), (4, 128), (8, 64)),
     )
