@@ -124,7 +124,7 @@ def trained(seconds: float, conditions: bool) -> OneStep:
     )  # fmt: skip
     network = UNet(conditions=int(conditions), widths=(32, 64, 96))
     surrogate = OneStep(network, time_step=0.8, length=LENGTH, points=POINTS, conditions=ranges)
-    settings = TrainingSettings(steps=100_000, seconds=seconds, stride=4)
+    settings = TrainingSettings(steps=100_000, seconds=seconds, batch=16, stride=4)
     train(surrogate, data, settings, objective=one_step, generator=generator)
     return surrogate.eval().requires_grad_(False)
 
