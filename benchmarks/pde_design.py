@@ -38,7 +38,7 @@ from sims.pde.rollout import rollout
 from sims.pde.spectral.initial import random_waves
 from sims.pde.spectral.kuramoto_sivashinsky import KuramotoSivashinsky
 from sims.pde.spectral.navier_stokes import NavierStokes2D, kolmogorov_forcing
-from sims.pde.surrogate import OneStep
+from sims.pde.surrogates.surrogate import OneStep
 from sims.pde.training import TrainingSettings, train
 
 LENGTH, POINTS, STEP = 64.0, 128, 0.1

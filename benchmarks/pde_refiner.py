@@ -35,10 +35,10 @@ from sims.pde.metrics.correlation import correlation
 from sims.pde.metrics.shells import shell_energy
 from sims.pde.networks import LocalNet, UNet
 from sims.pde.objectives import one_step, refine
-from sims.pde.refiner import Refiner
 from sims.pde.rollout import rollout
 from sims.pde.spectral import KuramotoSivashinsky, random_waves
-from sims.pde.surrogate import OneStep, Surrogate
+from sims.pde.surrogates.refiner import Refiner
+from sims.pde.surrogates.surrogate import OneStep, Surrogate
 from sims.pde.training import TrainingSettings, train
 
 LENGTH, POINTS, STEP, FRAME = 64.0, 128, 0.8, 0.2

@@ -24,7 +24,8 @@ PUBLIC = [
     "optimizers", "geomopt.geometry", "geomopt.linear", "geomopt.render", "geomopt.reconstruct",
     "geomopt.runs", "sims.acoustics", "sims.acoustics.auralize", "sims.acoustics.metrics",
     "sims.acoustics.surrogates", "sims.pde", "sims.pde.data", "sims.pde.metrics",
-    "sims.pde.networks", "sims.pde.spectral", "sims.pde.training", "sims.thin_shell",
+    "sims.pde.networks", "sims.pde.spectral", "sims.pde.surrogates", "sims.pde.training",
+    "sims.thin_shell",
 ]  # fmt: skip
 
 

@@ -23,7 +23,7 @@ A PDE-Refiner takes the place of both calls; this one is no larger than the mode
 and `Refiner(UNet(1, 2, 1, leveled=True), levels=3, sigma_min=2e-3, ...)` is the published form.
 
 `spectral/` solves, `data/` keeps what was solved or streams it, `networks/` are the functions that
-`surrogate` and `refiner` make forecasts of, `objectives` what `training/` brings down. `rollout` is
+`surrogates/` make forecasts of, `objectives` what `training/` brings down. `rollout` is
 the one loop through time. `metrics/` judges forecasts, `design/` goes back through them to initial
 fields, forcings and parameters, `refining/` is all of it in one study.
 """
@@ -40,7 +40,6 @@ from sims.pde.objectives import (
     sobolev,
     unrolled,
 )
-from sims.pde.refiner import Refiner, load_surrogate
 from sims.pde.rollout import Diverged, rollout
 from sims.pde.spectral import (
     AdvectionDiffusion,
@@ -54,7 +53,8 @@ from sims.pde.spectral import (
     random_waves,
     spots,
 )
-from sims.pde.surrogate import OneStep
+from sims.pde.surrogates.refiner import Refiner, load_surrogate
+from sims.pde.surrogates.surrogate import OneStep
 from sims.pde.training import TrainingSettings, train
 
 __all__ = [

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, check_tensor
-from sims.pde.conditions import check_names, gathered
 from sims.pde.networks.arguments import check_count, check_number
-from sims.pde.refiner import Refiner, drawn
-from sims.pde.schedule import candidate, wanted
-from sims.pde.surrogate import OF_THE_GRID, Surrogate
+from sims.pde.surrogates.conditions import check_names, gathered
+from sims.pde.surrogates.refiner import Refiner, drawn
+from sims.pde.surrogates.schedule import candidate, wanted
+from sims.pde.surrogates.surrogate import OF_THE_GRID, Surrogate
 
 Objective = Callable[[Any, "Batch", torch.Generator | None], Tensor]
 

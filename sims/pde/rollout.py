@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint as run_again
 from geomopt.errors import InputError, check_tensor
 from geomopt.runs.progress import Progress
 from sims.pde.networks.arguments import check_generator, check_number
-from sims.pde.surrogate import Surrogate
+from sims.pde.surrogates.surrogate import Surrogate
 
 
 class Steps(Protocol):

@@ -13,7 +13,7 @@ from torch import Tensor
 from geomopt.errors import InputError, as_tensor, check_tensor
 from sims.pde.networks.arguments import check_count
 from sims.pde.objectives import Batch
-from sims.pde.surrogate import OF_THE_GRID
+from sims.pde.surrogates.surrogate import OF_THE_GRID
 
 
 @dataclass(frozen=True, eq=False, repr=False)

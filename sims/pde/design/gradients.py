@@ -15,7 +15,7 @@ from sims.pde.design.problems import even_stride
 from sims.pde.metrics.bands import thirds
 from sims.pde.metrics.shells import shell_numbers
 from sims.pde.rollout import rollout
-from sims.pde.surrogate import Surrogate
+from sims.pde.surrogates.surrogate import Surrogate
 
 Objective = Callable[[Tensor], Tensor]
 

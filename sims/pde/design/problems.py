@@ -16,9 +16,9 @@ from geomopt.errors import InputError, check_tensor
 from optimizers import Box, Evaluation, LinearizedTarget, Problem
 from sims.pde.design.observations import Observations
 from sims.pde.design.unknowns import Coefficients, Field, Number
-from sims.pde.refiner import Refiner
 from sims.pde.rollout import Diverged, rollout
-from sims.pde.surrogate import Surrogate
+from sims.pde.surrogates.refiner import Refiner
+from sims.pde.surrogates.surrogate import Surrogate
 
 INITIAL = "initial"  # the unknown that is not an argument of the model
 AT_ONCE = 32  # coordinates that are moved in one rollout

@@ -15,7 +15,6 @@ from geomopt.errors import InputError
 from sims.pde.data.generate import generate
 from sims.pde.data.trajectories import Trajectories
 from sims.pde.networks import LocalNet, UNet
-from sims.pde.refiner import Refiner
 from sims.pde.spectral import (
     KuramotoSivashinsky,
     NavierStokes2D,
@@ -23,7 +22,8 @@ from sims.pde.spectral import (
     kolmogorov_forcing,
     random_waves,
 )
-from sims.pde.surrogate import OneStep
+from sims.pde.surrogates.refiner import Refiner
+from sims.pde.surrogates.surrogate import OneStep
 from sims.pde.training import TrainingSettings
 
 

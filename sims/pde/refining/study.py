@@ -29,11 +29,11 @@ from sims.pde.metrics import (
     horizon_map,
 )
 from sims.pde.objectives import Objective, one_step, refine
-from sims.pde.refiner import Refiner, load_surrogate
 from sims.pde.refining import plots, views
 from sims.pde.refining.scenario import Scenario, scenario
 from sims.pde.rollout import Diverged, rollout
-from sims.pde.surrogate import Surrogate
+from sims.pde.surrogates.refiner import Refiner, load_surrogate
+from sims.pde.surrogates.surrogate import Surrogate
 from sims.pde.training import TrainingRecord, train
 
 THRESHOLD = 0.8

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from geomopt.errors import InputError
-from sims.pde.surrogate import Surrogate, differences
+from sims.pde.surrogates.surrogate import Surrogate, differences
 from sims.pde.training.settings import TrainingSettings
 
 

@@ -18,7 +18,7 @@ from optimizers import checkpoint as files
 from sims.pde.data.trajectories import Trajectories
 from sims.pde.networks.arguments import check_count, check_generator
 from sims.pde.objectives import Batch, Objective, frames_of
-from sims.pde.surrogate import OF_THE_GRID, Surrogate
+from sims.pde.surrogates.surrogate import OF_THE_GRID, Surrogate
 from sims.pde.training import optimizer as rules
 from sims.pde.training.average import Average
 from sims.pde.training.identity import check_same, identity_of

@@ -14,12 +14,12 @@ from sims.pde.design.problems import InverseProblem, even_stride
 from sims.pde.design.unknowns import Coefficients, Field, Number
 from sims.pde.design.windows import in_windows
 from sims.pde.networks.unet import UNet
-from sims.pde.refiner import Refiner
 from sims.pde.rollout import rollout
 from sims.pde.spectral.initial import random_waves
 from sims.pde.spectral.kuramoto_sivashinsky import KuramotoSivashinsky
 from sims.pde.spectral.navier_stokes import NavierStokes2D
-from sims.pde.surrogate import OneStep
+from sims.pde.surrogates.refiner import Refiner
+from sims.pde.surrogates.surrogate import OneStep
 
 DOUBLE = torch.float64
 DIFFERENCE = 1e-6  # of a coordinate, between central differences

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from geomopt.errors import InputError
-from sims.pde.error_spectrum import FLOOR, MEMORY, ErrorSpectrum
 from sims.pde.metrics.uncertainty import forecast_horizons
 from sims.pde.networks import LocalNet, UNet
 from sims.pde.objectives import Batch, refine
-from sims.pde.refiner import Refiner, load_surrogate
-from sims.pde.surrogate import OneStep
+from sims.pde.surrogates.error_spectrum import FLOOR, MEMORY, ErrorSpectrum
+from sims.pde.surrogates.refiner import Refiner, load_surrogate
+from sims.pde.surrogates.surrogate import OneStep
 from sims.pde.training import TrainingSettings
 from sims.pde.training.optimizer import optimizer, set_rate
 

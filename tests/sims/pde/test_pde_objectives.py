@@ -17,8 +17,8 @@ from sims.pde.objectives import (
     sobolev,
     unrolled,
 )
-from sims.pde.refiner import Refiner
-from sims.pde.surrogate import OneStep
+from sims.pde.surrogates.refiner import Refiner
+from sims.pde.surrogates.surrogate import OneStep
 
 DATA = {"time_step": 0.5, "length": 8.0, "points": 16}
 

@@ -9,16 +9,16 @@ from torch.autograd import gradcheck
 from geomopt.errors import InputError
 from sims.pde.networks import UNet
 from sims.pde.objectives import Batch, one_step, refine
-from sims.pde.refiner import Refiner, drawn, load_surrogate
 from sims.pde.rollout import Diverged, rollout
-from sims.pde.schedule import (
+from sims.pde.surrogates.refiner import Refiner, drawn, load_surrogate
+from sims.pde.surrogates.schedule import (
     NoiseLevels,
     candidate,
     noise_of_velocity,
     recovered,
     velocity_of_noise,
 )
-from sims.pde.surrogate import OneStep
+from sims.pde.surrogates.surrogate import OneStep
 
 DATA = {"time_step": 0.5, "length": 8.0, "points": 16}
 FORMS = ["epsilon", "velocity"]

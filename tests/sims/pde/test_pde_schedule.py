@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from geomopt.errors import InputError
-from sims.pde.schedule import (
+from sims.pde.surrogates.schedule import (
     NoiseLevels,
     candidate,
     noise_of_velocity,

@@ -5,10 +5,10 @@ import torch
 from torch.autograd import gradcheck
 
 from geomopt.errors import InputError
-from sims.pde.conditions import OutsideTraining
 from sims.pde.networks import FourierNet, UNet
-from sims.pde.refiner import Refiner, load_surrogate
-from sims.pde.surrogate import OneStep
+from sims.pde.surrogates.conditions import OutsideTraining
+from sims.pde.surrogates.refiner import Refiner, load_surrogate
+from sims.pde.surrogates.surrogate import OneStep
 
 DATA = {"time_step": 0.5, "length": 8.0, "points": 16}
 

@@ -9,10 +9,10 @@ from geomopt.errors import InputError
 from sims.pde.data import Campaign, Stream, Trajectories, generate
 from sims.pde.networks import UNet
 from sims.pde.objectives import Batch, one_step, refine, unrolled
-from sims.pde.refiner import Refiner
 from sims.pde.spectral.initial import random_waves
 from sims.pde.spectral.kuramoto_sivashinsky import KuramotoSivashinsky
-from sims.pde.surrogate import OneStep
+from sims.pde.surrogates.refiner import Refiner
+from sims.pde.surrogates.surrogate import OneStep
 from sims.pde.training import LossNotFinite, TrainingSettings, train
 
 POINTS = 16

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from geomopt.errors import InputError, as_tensor, check_tensor
 from optimizers import checkpoint
-from sims.pde.conditions import (
+from sims.pde.networks.arguments import check_count, check_number
+from sims.pde.surrogates.conditions import (
     ROOM,
     check_names,
     gathered,
@@ -21,8 +22,7 @@ from sims.pde.conditions import (
     ranges,
     warn_outside,
 )
-from sims.pde.networks.arguments import check_count, check_number
-from sims.pde.saved import differences, fill, read
+from sims.pde.surrogates.saved import differences, fill, read
 
 OF_THE_GRID = ("time_step", "spacing")  # conditions that the surrogate has a value for itself
 NETWORKS_OF = ("network", "fine")  # arguments that are networks, of which a file tells how to make

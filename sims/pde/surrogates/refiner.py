@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from geomopt.errors import InputError, check_tensor
-from sims.pde.error_spectrum import ErrorSpectrum
 from sims.pde.networks.arguments import check_count, check_number
-from sims.pde.saved import built, fill, read
-from sims.pde.schedule import FORMS, Form, NoiseLevels, candidate, recovered
-from sims.pde.surrogate import OneStep, Surrogate
+from sims.pde.surrogates.error_spectrum import ErrorSpectrum
+from sims.pde.surrogates.saved import built, fill, read
+from sims.pde.surrogates.schedule import FORMS, Form, NoiseLevels, candidate, recovered
+from sims.pde.surrogates.surrogate import OneStep, Surrogate
 
 SIGMA_MIN = 2e-3
 Spectrum = Literal["white", "error"]
@@ -38,7 +38,7 @@ class Refiner(Surrogate):
     for the levels from 1 on, which sees fields, candidate and level. levels: K, how many there are
     after level 0; with 0 it is a `OneStep`. sigma_min: σ_K, a standard deviation in units of that
     of the target; σ_k = sigma_min^(k / K). form: what the network gives, "epsilon" or "velocity",
-    see `sims.pde.schedule`. forecast: the levels it forecasts with, in their order, all by default.
+    see `schedule`. forecast: the levels it forecasts with, in their order, all by default.
     spectrum: of the noise. "white" is the paper's. "error", for the epsilon form and a fine network
     of its own, is that of level 0's error, measured while level 0 learns: z = ŷ + σ_k S ε as in
     `ErrorSpectrum`, with σ_k from 1 at the first level to sigma_min at the last. Such noise hides
