@@ -186,7 +186,7 @@ def kuramoto_sivashinsky() -> Scenario:
         widths=(32, 64, 112),
         first=(32, 61, 106),
         fine=(20, 3, 5),
-        training=TrainingSettings(steps=1000, batch=16, stride=4, fine_rate=1e-2),
+        training=TrainingSettings(steps=1200, batch=16, stride=4, fine_rate=1e-2),
         coarse=((2, 128), (4, 128), (8, 64)),
     )
 

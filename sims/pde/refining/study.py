@@ -60,7 +60,7 @@ class PdeRefiner:
     steps: int = 0
     trajectories: int = 64
     sampled: int = 32
-    samples: int = 16
+    samples: int = 12
     snapshots: int = 60
 
     def __post_init__(self) -> None:
