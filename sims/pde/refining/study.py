@@ -32,6 +32,7 @@ from sims.pde.objectives import Objective, one_step, refine
 from sims.pde.refining import plots, views
 from sims.pde.refining.scenario import Scenario, scenario
 from sims.pde.rollout import Diverged, rollout
+from sims.pde.surrogates.conditions import OutsideTraining
 from sims.pde.surrogates.refiner import Refiner, load_surrogate
 from sims.pde.surrogates.surrogate import Surrogate
 from sims.pde.training import TrainingRecord, train
@@ -139,7 +140,7 @@ class _Work:
         """Rollouts of networks and cheaper solvers beside the truth."""
         chosen, truth = self.scenario, self._truth
         begin, told = self._test.states[:, 0].to(self.device), self._told
-        frame_time = chosen.surrogate_step * torch.as_tensor(self._pace)
+        frame_time = self._frame_time
         rows, kept = [], {"solver": truth}
         curves, errors = {}, {}
         models = {name: self._model(folder, key) for key, name in NAMES.items()}
@@ -150,7 +151,8 @@ class _Work:
             curves[name] = correlation(states, truth).mean(0)
             errors[name] = states[:, 0] - truth[:, 0]
             count = sum(weight.numel() for weight in model.parameters())
-            rows.append(self._row(name, states, frame_time, seconds, count))
+            outside = ", ".join(sorted(model.warned))
+            rows.append(self._row(name, states, frame_time, seconds, count, outside))
         for steps, points in chosen.coarse:
             name = f"solver, {points} points, {steps} steps"
             states, seconds = self._coarse(begin, steps, points)
@@ -176,14 +178,20 @@ class _Work:
         model = cast(Refiner, self._model(folder, "refiner")).to(self.device).with_amplitude(1.0)
         own = torch.Generator(self.device).manual_seed(self.seed + 3)
         count = settings.sampled
-        found = forecast_horizons(
-            model,
-            self._test.states[:count, 0].to(self.device),
-            self._truth[:count].to(self.device),
-            samples=settings.samples,
-            generator=own,
-            progress=True,
-        )
+        told = None if self._told is None else {n: x[:count] for n, x in self._told.items()}
+        times = self._frame_time[:count] if self._frame_time.ndim else self._frame_time
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OutsideTraining)  # the case before has told
+            found = forecast_horizons(
+                model,
+                self._test.states[:count, 0].to(self.device),
+                self._truth[:count].to(self.device),
+                samples=settings.samples,
+                generator=own,
+                condition=told,
+                frame_time=times,
+                progress=True,
+            )
         title = f"{settings.samples} samples, R² {found.determination:.2f}"
         plots.draw_predictability(folder / "trust.png", found.predicted, found.true, title)
         metrics = {
@@ -234,7 +242,13 @@ class _Work:
         return CaseResult(metrics)
 
     def _row(
-        self, name: str, states: Tensor, frame_time: Tensor, seconds: float, parameters: int
+        self,
+        name: str,
+        states: Tensor,
+        frame_time: Tensor,
+        seconds: float,
+        parameters: int,
+        outside: str = "",
     ) -> dict[str, Any]:
         chosen, truth = self.scenario, self._truth
         bands = band_errors(states[:, 0], truth[:, 0])
@@ -255,6 +269,7 @@ class _Work:
             "Lyapunov times": None if growth is None else round(times.of_mean * growth, 2),
             "never below": f"{times.censored:.0%}",
             "diverged": times.diverged,
+            "outside of its training": outside,
             "ms for a second": round(1e3 * seconds / calls, 3),
         }
 
@@ -265,6 +280,7 @@ class _Work:
         begin = time.process_time()
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", Diverged)
+            warnings.simplefilter("ignore", OutsideTraining)  # told in the row by the model itself
             states = rollout(model, u, steps, every, condition=told, progress=True)
         return states.cpu().double(), time.process_time() - begin
 
@@ -355,6 +371,11 @@ class _Work:
     def _pace(self) -> Tensor | float:
         """The time step of each test trajectory over that of the scenario."""
         return self._test.frame_time / self.scenario.surrogate_step
+
+    @property
+    def _frame_time(self) -> Tensor:
+        """The seconds in a step of a surrogate, one for all () or of each test trajectory."""
+        return torch.as_tensor(self._test.frame_time, dtype=torch.float64)
 
     @property
     def _told(self) -> dict[str, Tensor] | None:

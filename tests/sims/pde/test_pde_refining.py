@@ -62,6 +62,27 @@ def test_the_kuramoto_study_judges_both_models_and_solvers_and_says_when_to_trus
     assert "PDE-Refiner" in (run.folder / "report.html").read_text()
 
 
+def test_boxes_and_time_steps_that_differ_are_told_to_networks_and_to_solvers_beside_them(
+    tmp_path, monkeypatch
+):
+    small = replace(
+        scenarios.kuramoto_sivashinsky(), vary=0.1, trajectories=16, warm_up=50.0, horizon=16.0
+    )
+    key = ("kuramoto-sivashinsky", "demo")
+    monkeypatch.setitem(scenarios.SCENARIOS, key, lambda: small)
+    settings = ["steps=2", "trajectories=4", "sampled=2", "samples=2"]
+    run = execute(load("pde-refiner", settings), tmp_path, progress=False)
+    failed = {case["case"]: case.get("error") for case in run.cases if case["status"] != "ok"}
+    assert not failed
+    rows = {row["model"]: row for row in run.cases[3]["rows"]}
+    # the truth's own boxes and steps, or it would be lost at once
+    solver = rows["solver, 128 points, 4 steps"]
+    assert float(solver["nRMSE, one step"]) < 1e-3
+    assert solver["never below"] == "100%"
+    # sixteen trajectories do not reach the ends of what was drawn for the tests
+    assert "time_step" in rows["one-step"]["outside of its training"]
+
+
 def test_the_flow_study_leaves_frames_for_the_viewer(tmp_path, monkeypatch):
     small = replace(
         scenarios.kolmogorov_flow(),
