@@ -99,6 +99,7 @@ class Scenario:
 
     def refiner(self) -> Refiner:
         """The untrained Refiner, no larger than the one-step model."""
+        first = self._network(self.first)
         width, blocks, kernel = self.fine
         fine = LocalNet(
             self.dimension,
@@ -109,7 +110,6 @@ class Scenario:
             kernel=kernel,
             conditions=2 if self.vary else 0,
         )
-        first = self._network(self.first)
         return Refiner(first, fine=fine, levels=1, spectrum="error", **self._grid())
 
     def _network(self, widths: tuple[int, ...]) -> UNet:
@@ -186,7 +186,7 @@ def kuramoto_sivashinsky() -> Scenario:
         widths=(32, 64, 112),
         first=(32, 61, 106),
         fine=(20, 3, 5),
-        training=TrainingSettings(steps=1200, batch=16, stride=4, fine_rate=1e-2),
+        training=TrainingSettings(steps=1500, batch=16, stride=4, fine_rate=1e-2),
         coarse=((2, 128), (4, 128), (8, 64)),
     )
 

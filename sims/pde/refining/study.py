@@ -41,6 +41,7 @@ THRESHOLD = 0.8
 ERROR = "nRMSE, one step"
 HORIZON = f"corr_time_of_mean {THRESHOLD} [s]"
 NOISE = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # relative, of the map of horizons
+AMPLITUDE = 1.25  # of the noise of samples, in level 0's own error, as validation data chose it
 POINTS_DRAWN = 50  # of a curve of losses
 SHOWN = 6  # fields of a flow in a row of the report
 NAMES = {"one-step": "one-step", "refiner": "PDE-Refiner"}
@@ -175,7 +176,9 @@ class _Work:
     def trust(self, folder: Path) -> CaseResult:
         """When the Refiner's own samples say that its forecast stops being right."""
         chosen, settings = self.scenario, self.settings
-        model = cast(Refiner, self._model(folder, "refiner")).to(self.device).with_amplitude(1.0)
+        model = (
+            cast(Refiner, self._model(folder, "refiner")).to(self.device).with_amplitude(AMPLITUDE)
+        )
         own = torch.Generator(self.device).manual_seed(self.seed + 3)
         count = settings.sampled
         told = None if self._told is None else {n: x[:count] for n, x in self._told.items()}
